@@ -1,0 +1,4 @@
+//! The application's side: its services, hooks and commands.
+
+pub mod hooks;
+pub mod services;

@@ -1,0 +1,368 @@
+//! The command line. The doc comments are the help texts.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{manifest::GenerationId, sys::name::Name};
+
+/// Pull-based backup: a source hands its data over, a sink fetches, proves and keeps it, and brings it back.
+///
+/// Exit codes: 0 ok, 3 some elements or sources failed, 4 done but the previous transport had failed, 10 configuration,
+/// 11 busy, 12 far end unreachable, 13 verification failed, 14 storage, 15 restore refused, 130 interrupted.
+/// Any other code is a failure.
+#[derive(Debug, Parser)]
+#[command(name = "handover", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// The configuration file
+    #[arg(
+        long,
+        global = true,
+        env = "HANDOVER_CONFIG",
+        default_value = "/etc/handover/handover.toml",
+        value_name = "FILE"
+    )]
+    pub config: PathBuf,
+    /// Print what is listed or reported as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print nothing on the terminal when all is well, as under cron
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Say each step as it begins, a line each: `phase: NAME: STEP`
+    #[arg(long, short, global = true, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub role: Role,
+}
+
+/// The roles.
+#[derive(Debug, Subcommand)]
+pub enum Role {
+    /// Collect this host's data and hand it over (on the application host)
+    Source(SourceArgs),
+    /// Fetch, prove, store and prune the backups of other hosts (on the backup host)
+    Sink(SinkArgs),
+    /// Write a generation out, with all its metadata
+    Restore(RestoreArgs),
+    /// Check the configuration; say what is wrong, where, and how to mend it
+    Check {
+        /// Also all that it points to: folders, users, programs, room, keys, and the way to every source
+        #[arg(long)]
+        live: bool,
+    },
+    /// Print the completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages into a folder
+    Man {
+        /// The folder
+        dir: PathBuf,
+    },
+}
+
+/// `handover source`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct SourceArgs {
+    /// What to do; without it: run
+    #[command(subcommand)]
+    pub action: Option<SourceAction>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become part of the help text")]
+    pub run: SourceRunArgs,
+}
+
+/// What `handover source` can do.
+#[derive(Debug, Subcommand)]
+pub enum SourceAction {
+    /// Collect, seal and publish a generation (the default)
+    Run(SourceRunArgs),
+    /// Make what is missing: the transport user, the folders of the home with their owners and modes
+    Init {
+        /// The transport user, whom sinks log in as; as root only. Without it: dataBackupSource where the home is the
+        /// usual one, else whoever runs this
+        #[arg(long, value_name = "USER")]
+        user: Option<String>,
+        /// Show what would be changed, change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Let a sink in: bind its public key to the gate, so that it can fetch and acknowledge, and nothing else
+    Authorize(AuthorizeArgs),
+    /// Answer one request of a sink: what the key of a sink is bound to, not a command for people
+    #[command(hide = true)]
+    Gate(GateArgs),
+    /// Show what waits, what is stored here, and how the last runs went
+    Status,
+}
+
+/// `handover source authorize`.
+#[derive(Debug, Args)]
+pub struct AuthorizeArgs {
+    /// A file with the sink's public key, or `-` for standard input
+    #[arg(value_name = "FILE")]
+    pub key: PathBuf,
+    /// Let it in only from these addresses, as sshd's `from=` takes them
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: Option<String>,
+    /// The file to add it to, where sshd does not look in the user's home (its `AuthorizedKeysFile`)
+    #[arg(long, value_name = "FILE")]
+    pub authorized_keys: Option<PathBuf>,
+    /// Show what would be changed, change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `handover source gate`.
+#[derive(Debug, Args)]
+pub struct GateArgs {
+    /// The channel whose gate it is
+    #[arg(long, value_enum)]
+    pub channel: GateChannel,
+    /// The home, instead of that of the user who runs this
+    #[arg(long, value_name = "DIR")]
+    pub home: Option<PathBuf>,
+}
+
+/// The channel of a gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum GateChannel {
+    /// Data.
+    Data,
+    /// Logs.
+    Logs,
+}
+
+/// `handover source run`.
+#[derive(Debug, Args)]
+pub struct SourceRunArgs {
+    /// Show what would be collected and what waits, change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Say on stderr where the time went
+    #[arg(long)]
+    pub timings: bool,
+}
+
+/// `handover sink`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct SinkArgs {
+    /// What to do; without it: run
+    #[command(subcommand)]
+    pub action: Option<SinkAction>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become part of the help text")]
+    pub run: SinkRunArgs,
+}
+
+/// `handover sink run`.
+#[derive(Debug, Args)]
+pub struct SinkRunArgs {
+    /// Only these sources; without a name: all
+    #[arg(value_name = "NAME")]
+    pub names: Vec<Name>,
+    /// Show what would be fetched and pruned, change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Say on stderr where the time went
+    #[arg(long)]
+    pub timings: bool,
+}
+
+/// What `handover sink` can do.
+#[derive(Debug, Subcommand)]
+pub enum SinkAction {
+    /// Fetch, check, store, accept, prune (the default)
+    Run(SinkRunArgs),
+    /// Make what is missing: the sink's user, its home, the store's marker, its key; tells what sources must know
+    Init {
+        /// The user whom the sink runs as; as root only. Without it: dataBackupSink where the home is the usual one and
+        /// no source is on this host, else whoever runs this. Root then goes on as the owner of the store
+        #[arg(long, value_name = "USER")]
+        user: Option<String>,
+        /// Show what would be changed, change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Add a source on another host: pin its host key, write it into the configuration, try the connection
+    Enroll(EnrollArgs),
+    /// Show for each source how old its newest verified generation is
+    Status {
+        /// Only these sources
+        #[arg(value_name = "NAME")]
+        names: Vec<Name>,
+    },
+    /// List the generations of a source, or of all
+    List {
+        /// Only these sources
+        #[arg(value_name = "NAME")]
+        names: Vec<Name>,
+    },
+    /// List what is in a generation
+    Ls {
+        /// The source
+        name: Name,
+        /// The generation, or `newest`
+        #[arg(default_value = "newest")]
+        id: Which,
+        /// Only this path and what is below it
+        path: Option<PathBuf>,
+    },
+    /// Find the generations that hold a file, and where it changed
+    Find {
+        /// The source
+        name: Name,
+        /// A path, or a pattern in gitignore syntax
+        pattern: String,
+    },
+    /// Show what differs between two generations
+    Diff {
+        /// The source
+        name: Name,
+        /// The elder generation
+        old: GenerationId,
+        /// The younger generation, or `newest`
+        #[arg(default_value = "newest")]
+        new: Which,
+    },
+    /// Print the content of a file in a generation
+    Dump {
+        /// The source
+        name: Name,
+        /// The generation, or `newest`
+        id: Which,
+        /// The path as `sink ls` prints it
+        path: PathBuf,
+    },
+    /// Read stored generations again and compare every hash
+    Verify {
+        /// Only this source
+        name: Option<Name>,
+        /// Only these generations
+        id: Vec<GenerationId>,
+        /// A generation in any folder instead, as a copy that the provider gave back; nothing is written there
+        #[arg(long, value_name = "DIR", conflicts_with_all = ["name", "id"])]
+        path: Option<PathBuf>,
+    },
+    /// Apply the retention; says for each generation why it stays or goes
+    Prune {
+        /// Only these sources
+        #[arg(value_name = "NAME")]
+        names: Vec<Name>,
+        /// Show it, change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Take a condemned generation back
+    Undo {
+        /// The source
+        name: Name,
+        /// The generation
+        id: GenerationId,
+    },
+    /// Keep a generation whatever the retention says
+    Pin {
+        /// The source
+        name: Name,
+        /// The generation
+        id: GenerationId,
+        /// Why
+        #[arg(long, default_value = "pinned")]
+        label: String,
+        /// Let the retention have it again
+        #[arg(long)]
+        remove: bool,
+    },
+    /// What was put aside because it failed its check
+    Quarantine {
+        /// What to do
+        #[command(subcommand)]
+        action: QuarantineAction,
+    },
+}
+
+/// `handover sink enroll`.
+#[derive(Debug, Args)]
+pub struct EnrollArgs {
+    /// The name that the source gives itself
+    pub name: Name,
+    /// Its host name or address
+    pub host: String,
+    /// The port of its ssh server
+    #[arg(long, default_value_t = 22, value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: u16,
+    /// The transport user there, if it is not dataBackupSource
+    #[arg(long)]
+    pub user: Option<String>,
+    /// Hosts on the way there, as user@host:port, with commas. Their keys and that of the source must be in known_hosts
+    #[arg(long)]
+    pub jump: Option<String>,
+    /// The fingerprint of its host key, as `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` shows it there
+    #[arg(long, value_name = "SHA256:…")]
+    pub fingerprint: Option<String>,
+    /// Pin the host key that the network shows without asking: only where the network can be trusted
+    #[arg(long, conflicts_with = "fingerprint")]
+    pub yes: bool,
+}
+
+/// What can be done with what was put aside.
+#[derive(Debug, Subcommand)]
+pub enum QuarantineAction {
+    /// Show it
+    List,
+    /// Take it back, so that the next run goes on with the generation if the source still offers it
+    Retry {
+        /// The source
+        name: Name,
+    },
+    /// Remove it from the disk for good
+    Drop {
+        /// The source
+        name: Name,
+    },
+}
+
+/// A generation on the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// The newest.
+    Newest,
+    /// This one.
+    Id(GenerationId),
+}
+
+impl std::str::FromStr for Which {
+    type Err = crate::manifest::id::BadId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "newest" { Ok(Self::Newest) } else { text.parse().map(Self::Id) }
+    }
+}
+
+/// `handover restore`.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// The generation, or `newest`
+    #[arg(default_value = "newest")]
+    pub id: Which,
+    /// Write everything below this folder as if it were `/`; it must be empty or missing
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+    /// A generation's folder, or a folder of generations; without it: this host's restore/ folder, then its Source-Store
+    #[arg(long, value_name = "DIR")]
+    pub from: Option<PathBuf>,
+    /// Only these elements
+    #[arg(long, value_name = "NAME")]
+    pub element: Vec<Name>,
+    /// Only these paths (as on the source) and what is below them
+    #[arg(long, value_name = "PATH")]
+    pub path: Vec<PathBuf>,
+    /// Show what would be written, write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}

@@ -1,0 +1,92 @@
+//! `handover source authorize`.
+
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+use super::{Context, args::AuthorizeArgs, fail, show};
+use crate::{
+    config,
+    manifest::Channel,
+    report::Exit,
+    source::authorize::{self, Binding, Error, Outcome, PublicKey},
+    store::handover_point::HandoverPoint,
+    sys::{self, program, users},
+};
+
+/// Lets a sink in.
+pub(super) fn run(context: &Context, source: &config::Source, args: &AuthorizeArgs) -> Exit {
+    match authorize(context, source, args) {
+        Ok(()) => Exit::Ok,
+        Err((exit, text)) => fail(exit, &text),
+    }
+}
+
+fn authorize(context: &Context, source: &config::Source, args: &AuthorizeArgs) -> Result<(), (Exit, String)> {
+    let configuration = |e: &dyn std::fmt::Display| (Exit::Configuration, e.to_string());
+    let key = PublicKey::parse(&read(&args.key).map_err(|e| (Exit::Usage, e))?)
+        .map_err(|e| (Exit::Usage, e.to_string()))?;
+    let user = transport_user(source).map_err(|e| configuration(&e))?;
+    let handover = own_path().map_err(|e| configuration(&e))?;
+    let home = (source.home != Path::new(&user.home)).then(|| source.home.clone());
+    let binding = Binding { handover, channel: "data", home, from: args.from.clone() };
+    let file = match &args.authorized_keys {
+        Some(file) => file.clone(),
+        None => Path::new(&user.home).join(".ssh/authorized_keys"),
+    };
+    let outcome = authorize::authorize(&file, &key, &binding, args.dry_run).map_err(|e| match &e {
+        Error::Sys(inner) if inner.is_storage() => (Exit::Storage, e.to_string()),
+        _ => configuration(&e),
+    })?;
+    let shown = sys::show(file.as_os_str().as_encoded_bytes());
+    let text = match (outcome, args.dry_run) {
+        (Outcome::Already, _) => format!("nothing to do: the key has its line in {shown}"),
+        (Outcome::Added, false) => {
+            format!("the key is let in, to the gate alone: a line was added to {shown}")
+        }
+        (Outcome::Replaced, false) => format!("the key's line in {shown} was replaced"),
+        (Outcome::Added, true) => format!("would add a line to {shown}"),
+        (Outcome::Replaced, true) => format!("would replace the key's line in {shown}"),
+    };
+    if args.dry_run && outcome != Outcome::Already {
+        show::data(&binding.line(&key).map_err(|e| configuration(&e))?);
+    }
+    if !context.quiet {
+        show::talk(&text);
+    }
+    Ok(())
+}
+
+fn read(key: &Path) -> Result<String, String> {
+    let shown = sys::show(key.as_os_str().as_encoded_bytes());
+    let limit = authorize::KEY_LIMIT as u64 + 1;
+    let mut text = String::new();
+    let read = if key == Path::new("-") {
+        std::io::stdin().lock().take(limit).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(key).and_then(|file| file.take(limit).read_to_string(&mut text))
+    };
+    read.map(|_| text).map_err(|e| format!("the key cannot be read from {shown}: {e}"))
+}
+
+/// The owner of the Handover Point: whom the sink logs in as.
+fn transport_user(source: &config::Source) -> Result<users::User, String> {
+    // As root everything is checked; without root, the folders that are ours.
+    let point = if users::is_root() {
+        HandoverPoint::open(&source.home, Channel::Data)
+    } else {
+        HandoverPoint::open_for_gate(&source.home)
+    };
+    let (uid, _) = point.map_err(|e| e.to_string())?.transport_user();
+    users::find_id(uid)
+        .map_err(|e| e.to_string())?
+        .ok_or_else(|| format!("the folders belong to user {uid}, whom /etc/passwd does not know"))
+}
+
+/// The path by which sshd is to start this program: one that stays when handover is upgraded, if there is one.
+pub(super) fn own_path() -> Result<PathBuf, String> {
+    let this = std::env::current_exe().map_err(|e| format!("this program cannot be found: {e}"))?;
+    let same = |path: &PathBuf| path.canonicalize().ok() == this.canonicalize().ok();
+    Ok(program::find_fixed("handover").filter(same).unwrap_or(this))
+}

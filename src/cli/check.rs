@@ -1,0 +1,32 @@
+//! `handover check`.
+
+use super::{Context, live, show};
+use crate::{config, report::Exit};
+
+/// Checks the whole configuration and says what it asks for.
+pub(super) fn run(context: &Context, live: bool) -> Exit {
+    let config = match context.load(config::Role::All) {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
+    if live {
+        return live::run(context, &config);
+    }
+    if context.quiet {
+        return Exit::Ok;
+    }
+    let mut lines = vec![format!("{}: good", config.file.display())];
+    if let Some(source) = &config.source {
+        let elements: Vec<String> =
+            source.elements.iter().map(|e| format!("{} ({})", e.name, e.kind.as_str())).collect();
+        lines.push(format!("  source {} hands over {}", source.name, elements.join(", ")));
+    }
+    if let Some(sink) = &config.sink {
+        let names: Vec<&str> = sink.sources.iter().map(|s| s.name.as_str()).collect();
+        let names = if names.is_empty() { "nowhere yet".to_owned() } else { names.join(", ") };
+        lines.push(format!("  sink fetches from {names}"));
+    }
+    lines.push("  mail: none is sent; exit codes and text tell".to_owned());
+    show::talk(&lines.join("\n"));
+    Exit::Ok
+}

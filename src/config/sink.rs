@@ -1,0 +1,156 @@
+//! `[sink]`: what is fetched, how it is proven, and how much of it is kept.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::{Keep, Limits, Reserve, SinkSource, sink_source, table::Table, value};
+
+pub(super) const HEADER: &str = "[sink]";
+pub(super) const KEYS: &[&str] = &[
+    "home",
+    "keep",
+    "keep_for",
+    "max_per_day",
+    "undo_for",
+    "verify",
+    "relink_max_age",
+    "concurrency",
+    "sandbox",
+    "reserve",
+    "connect_timeout",
+    "stall_timeout",
+    "timeout",
+    "alarm_after",
+    "bandwidth",
+    "limits",
+    "identity",
+    "known_hosts",
+    "source",
+];
+const HOME: &str = "/home/dataBackupSink";
+
+/// The most sources that are fetched at once.
+const MOST_CONCURRENCY: u32 = 64;
+
+/// What is fetched, how it is proven, and how much of it is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sink {
+    /// Home of the sink's user: the Sink-Store.
+    pub home: PathBuf,
+    /// Generations kept of a source that says nothing else.
+    pub keep: Keep,
+    /// Nothing younger is condemned, however many a hacked source may offer.
+    pub keep_for: Duration,
+    /// No more generations are taken from a source in a day; at least 1.
+    pub max_per_day: u32,
+    /// How long a condemned generation can be taken back.
+    pub undo_for: Duration,
+    /// What is hashed on arrival.
+    pub verify: Verify,
+    /// A linked file whose last proof is older is read again.
+    pub relink_max_age: Duration,
+    /// Sources fetched at once; at least 1.
+    pub concurrency: u32,
+    /// Whether rsync may run without its cage where the kernel has none.
+    pub sandbox: Sandbox,
+    /// What stays free of the file system.
+    pub reserve: Reserve,
+    /// A source that has not answered by then is unreachable.
+    pub connect_timeout: Duration,
+    /// A transport without any progress for so long is ended.
+    pub stall_timeout: Duration,
+    /// The transport of one generation takes no longer; it is resumed in the next run.
+    pub timeout: Duration,
+    /// A source of which nothing new came for so long: alarm, where it says nothing else.
+    pub alarm_after: Duration,
+    /// Bytes in a second from a source that says nothing else; unlimited if there is none.
+    pub bandwidth: Option<u64>,
+    /// How much is taken from a source that says nothing else.
+    pub limits: Limits,
+    /// The key of a source on another host that names none itself.
+    pub identity: Option<PathBuf>,
+    /// The pinned host keys of a source on another host that names none itself.
+    pub known_hosts: Option<PathBuf>,
+    /// Where it fetches from, with all that they inherit filled in; each with a name of its own. Before
+    /// the first is enrolled there is none.
+    pub sources: Vec<SinkSource>,
+}
+
+/// What is hashed on arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verify {
+    /// Nothing: rsync's own checksum is trusted, and the receipt says so.
+    None,
+    /// Every file that was fetched.
+    Transferred,
+    /// Those, and every file that is only linked.
+    All,
+}
+
+/// Whether rsync may run without its cage where the kernel has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sandbox {
+    /// It may, with a warning.
+    Auto,
+    /// It may not: an error.
+    Required,
+}
+
+impl Sink {
+    /// Reads the section.
+    pub(super) fn read(table: &Table<'_>) -> Self {
+        let mut sink = Self {
+            home: table.or("home", HOME.into(), value::home),
+            keep: Keep::read(table, Keep::last(14)),
+            keep_for: table.or("keep_for", Duration::ZERO, value::duration("7d")),
+            max_per_day: table.or("max_per_day", 48, |given| {
+                value::count(given, 1..=u32::MAX, "nothing could be fetched then", 48)
+            }),
+            undo_for: table.or("undo_for", super::DAY, value::duration("24h")),
+            verify: table.or("verify", Verify::Transferred, |given| {
+                let words =
+                    [("transferred", Verify::Transferred), ("all", Verify::All), ("none", Verify::None)];
+                value::word(given, &words)
+            }),
+            relink_max_age: table.or("relink_max_age", super::DAY * 30, value::duration("30d")),
+            concurrency: table.or("concurrency", 4, |given| {
+                value::count(given, 1..=MOST_CONCURRENCY, "nothing could be fetched then", 4)
+            }),
+            sandbox: table.or("sandbox", Sandbox::Auto, |given| {
+                value::word(given, &[("auto", Sandbox::Auto), ("required", Sandbox::Required)])
+            }),
+            reserve: table.or("reserve", Reserve::Percent(1.0), Reserve::read),
+            connect_timeout: table.or("connect_timeout", Duration::from_secs(30), value::deadline("30s")),
+            stall_timeout: table.or("stall_timeout", Duration::from_secs(600), value::deadline("10m")),
+            timeout: table.or("timeout", super::DAY, value::deadline("24h")),
+            alarm_after: table.or("alarm_after", super::ALARM_AFTER, value::deadline("26h")),
+            bandwidth: table.optional("bandwidth", sink_source::bandwidth),
+            limits: Limits::read(table, Limits::default()),
+            identity: inherited(table, "identity"),
+            known_hosts: inherited(table, "known_hosts"),
+            sources: Vec::new(),
+        };
+        sink.sources = sources(table, &sink);
+        sink
+    }
+}
+
+/// A path that sources inherit. A wrong one, which is reported here, stands for one, so that it is not reported as
+/// missing with each source once more.
+fn inherited(table: &Table<'_>, key: &'static str) -> Option<PathBuf> {
+    table.optional(key, value::path).or_else(|| table.has(key).then(PathBuf::new))
+}
+
+fn sources(table: &Table<'_>, sink: &Sink) -> Vec<SinkSource> {
+    let mut sources: Vec<SinkSource> = Vec::new();
+    let tables = table.sections("source", sink_source::HEADER, sink_source::KEYS);
+    for table in tables {
+        let source = SinkSource::read(&table, sink);
+        table.refuse_unknown();
+        let Some(source) = source else { continue };
+        if sources.iter().any(|other| other.name == source.name) {
+            table.wrong_key("name", "another source above has this name; each source has one of its own");
+        }
+        sources.push(source);
+    }
+    sources
+}

@@ -1,0 +1,194 @@
+//! Fetching files: rsync here in its cage, the sender at the far end, and every byte between them through this loop.
+
+use std::{
+    collections::HashSet,
+    num::NonZeroU64,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use super::{
+    Error, Result, Stream, Tools,
+    error::Failure,
+    resume, rsync,
+    session::{Left, Session},
+};
+use crate::{
+    gate::protocol::{Part, Request},
+    manifest::GenerationId,
+    sys::sandbox,
+};
+
+/// Files that one rsync is asked for. It compares every name that comes with every name that was asked for, so that all
+/// at once takes time with the square of their number: half a minute for 60,000 files, hours for a million.
+const PIECE: usize = 2000;
+/// What rsync may say besides content, and for each file.
+const OVERHEAD: u64 = 64 * 1024 * 1024;
+pub(super) const OVERHEAD_OF_FILE: u64 = 8 * 1024;
+
+/// What is fetched, and how.
+#[derive(Debug)]
+pub struct Fetch<'a> {
+    /// The programs that do it.
+    pub tools: &'a Tools,
+    /// The generation.
+    pub id: &'a GenerationId,
+    /// Which part of it: paths are below its folder, or below its `data/`.
+    pub part: Part,
+    /// The stored paths.
+    pub files: &'a [Vec<u8>],
+    /// Where they are put, under the same paths. Nothing in it may be shared with a store. Half files of an earlier
+    /// attempt are continued. A file that is already there and is asked for is fetched again and replaced.
+    pub recv: &'a Path,
+    /// Folders with previous versions under the same paths: what is equal in them is not transferred.
+    pub basis: &'a [PathBuf],
+    /// Bytes that all these files have by their manifest: a sender that sends much more is stopped.
+    pub limit: u64,
+    /// Bytes per second.
+    pub bandwidth: Option<NonZeroU64>,
+    /// Compress on the line.
+    pub compress: bool,
+    /// When to give up.
+    pub deadlines: Deadlines,
+}
+
+/// When to give up.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// Nothing moved for so long. rsync gives a sign of life every [`crate::gate::protocol::RSYNC_TIMEOUT`] / 2 seconds.
+    pub stall: Duration,
+    /// All of it took so long.
+    pub total: Option<Duration>,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self { stall: Duration::from_secs(300), total: None }
+    }
+}
+
+/// Who is told how far a fetch is.
+pub trait Progress {
+    /// rsync has finished this file; it lies in `recv` under this path. A hint, as a hostile sender can have a hand in it,
+    /// and can even have a file replaced later: whoever hashes it now keeps its inode, size and ctime, and hashes it again
+    /// if they are others when the fetch is over.
+    fn received(&mut self, path: &[u8]);
+    /// So many more bytes have come over the line.
+    fn bytes(&mut self, more: u64);
+}
+
+/// What was fetched.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fetched {
+    /// Bytes that came over the line.
+    pub wire_in: u64,
+    /// Bytes that went over the line.
+    pub wire_out: u64,
+    /// Files that were received.
+    pub files: u64,
+    /// Paths that were asked for and did not come, though rsync ended well: the sender has no such file.
+    pub missing: Vec<Vec<u8>>,
+}
+
+/// How a session with the sender is opened.
+pub type Open<'a> = &'a dyn Fn(&Request) -> Result<Stream>;
+
+/// Fetches, blocking. Ok only if both rsyncs ended well. Whatever happens, no process is left behind, and what has
+/// arrived stays in `recv` for the next attempt.
+pub fn run(open: Open<'_>, what: &Fetch<'_>, progress: &mut dyn Progress) -> Result<Fetched> {
+    let paths = checked(what.files)?;
+    if paths.is_empty() {
+        return Ok(Fetched::default());
+    }
+    resume::adopt(what.recv, &paths, &rsync::partial_dir(what.id))?;
+    let (begun, mut all) = (Instant::now(), Fetched::default());
+    for files in what.files.chunks(PIECE) {
+        let left = Left { begun, bytes: most(what).saturating_sub(all.wire_in) };
+        let piece = fetch_piece(open, &Fetch { files, ..*what }, left, progress)?;
+        all.wire_in += piece.wire_in;
+        all.wire_out += piece.wire_out;
+        all.files += piece.files;
+        all.missing.extend(piece.missing);
+    }
+    Ok(all)
+}
+
+fn fetch_piece(open: Open<'_>, what: &Fetch<'_>, left: Left, progress: &mut dyn Progress) -> Result<Fetched> {
+    let paths = what.files.iter().map(Vec::as_slice).collect();
+    let mut session = Session::start(open, what, paths, left)?;
+    match session.run(progress) {
+        Ok(()) => session.conclude(progress),
+        Err(e) => session.abandon().and(Err(e)),
+    }
+}
+
+/// The bytes after which a sender of all the files is stopped.
+fn most(what: &Fetch<'_>) -> u64 {
+    let overhead = OVERHEAD_OF_FILE.saturating_mul(what.files.len() as u64).saturating_add(OVERHEAD);
+    what.limit.saturating_add(what.limit / 8).saturating_add(overhead)
+}
+
+/// Paths that stay in `recv` and that rsync reads as paths: the list comes from a manifest that a source wrote.
+fn checked(files: &[Vec<u8>]) -> Result<HashSet<&[u8]>> {
+    let plain = |path: &[u8]| {
+        let parts = path.split(|b| *b == b'/').all(|part| !matches!(part, b"" | b"." | b".."));
+        parts && !path.contains(&0) && !matches!(path.first(), Some(b'#' | b';')) && path.len() < 4096
+    };
+    match files.iter().find(|path| !plain(path)) {
+        Some(bad) => Err(Error::Protocol(format!("{} is no path of a generation", crate::sys::show(bad)))),
+        None => Ok(files.iter().map(Vec::as_slice).collect()),
+    }
+}
+
+/// Who failed, if anybody: the gate, the line and the cage know for sure. Between two rsyncs the one that complains
+/// counts, as the failure of one is soon that of the other; without a complaint, it is the far one if it failed at all.
+pub(super) fn blame(code: Option<i32>, said: String, there: Result<()>) -> Result<()> {
+    if code == Some(i32::from(sandbox::FAILED)) {
+        return Err(Error::Us(said));
+    }
+    let sender = rsync::sender_complains(&said);
+    match (rsync::failure(code, said), there) {
+        (None, there) => there,
+        (Some(here), Err(Error::RsyncThere(there))) if sender.unwrap_or(here.code.is_some()) => {
+            let said = [there.said.as_str(), here.said.as_str()].join("; ");
+            Err(Error::RsyncThere(Failure { said: said.trim_start_matches("; ").to_owned(), ..there }))
+        }
+        (Some(here), Ok(())) if sender == Some(true) => Err(Error::RsyncThere(here)),
+        (Some(here), Ok(()) | Err(Error::RsyncThere(_))) => Err(Error::RsyncHere(here)),
+        (Some(_), Err(other)) => Err(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_path_leaves_the_folder_or_is_read_as_something_else() {
+        for bad in ["", "/etc/passwd", "a/../b", "a//b", "./a", "a/", "#a", ";a", "a\0b"] {
+            assert!(matches!(checked(&[bad.into()]), Err(Error::Protocol(_))), "{bad:?}");
+        }
+        assert_eq!(checked(&[b"a/#b\n".to_vec(), b"a/#b\n".to_vec()]).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn the_one_that_failed_first_is_blamed() {
+        let failure = |code| rsync::failure(Some(code), "there".to_owned()).unwrap();
+        let there = |code| Err(Error::RsyncThere(failure(code)));
+        let complaint =
+            |role| format!("rsync: [{role}] it is so; rsync error: x (code 11) at a.c(1) [{role}=3.5.0]");
+        assert!(blame(Some(0), String::new(), Ok(())).is_ok());
+        assert!(matches!(blame(Some(0), String::new(), there(23)), Err(Error::RsyncThere(_))));
+        assert!(matches!(blame(Some(11), complaint("receiver"), there(12)), Err(Error::RsyncHere(_))));
+        assert!(matches!(blame(Some(11), complaint("receiver"), Ok(())), Err(Error::RsyncHere(_))));
+        assert!(matches!(blame(Some(23), complaint("sender"), there(23)), Err(Error::RsyncThere(_))));
+        assert!(matches!(blame(Some(23), complaint("sender"), Ok(())), Err(Error::RsyncThere(_))));
+        assert!(
+            matches!(blame(Some(12), "x".into(), there(3)), Err(Error::RsyncThere(f)) if f.code == Some(3) && f.said == "there; x")
+        );
+        assert!(matches!(blame(None, String::new(), there(20)), Err(Error::RsyncHere(_))));
+        assert!(matches!(blame(Some(12), String::new(), Ok(())), Err(Error::RsyncHere(_))));
+        assert!(matches!(blame(Some(12), String::new(), Err(Error::Gate("no".into()))), Err(Error::Gate(_))));
+        assert!(matches!(blame(Some(120), "cage".into(), Ok(())), Err(Error::Us(why)) if why == "cage"));
+    }
+}

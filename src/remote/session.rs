@@ -1,0 +1,260 @@
+//! The loop of a fetch: every byte between the two rsyncs, what they say, the clock, and the end of both.
+
+use std::{
+    collections::HashSet,
+    fs::File,
+    io::{Seek as _, Write as _},
+    os::fd::OwnedFd,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags},
+    fs::{MemfdFlags, OFlags},
+};
+
+use super::{
+    Deadlines, Error, FarEnd, Fetch, Fetched, Progress, Result, Stream,
+    fetch::{OVERHEAD_OF_FILE, Open, blame},
+    lines::Lines,
+    process::Running,
+    pump::{Brake, Way},
+    relay::{Channel, Line, Packet},
+    rsync,
+    said::Said,
+};
+use crate::{
+    gate::protocol::Request,
+    sys::{sandbox, signals},
+};
+
+/// How often the loop looks up when nothing moves.
+const TICK: Duration = Duration::from_millis(250);
+/// How long programs that rsync has left behind may hold its output.
+const LINGER: Duration = Duration::from_secs(2);
+/// How long the far end may take to end when rsync here has.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a session may still take of the fetch that it is a piece of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Left {
+    /// When the fetch began.
+    pub(super) begun: Instant,
+    /// Bytes that may come.
+    pub(super) bytes: u64,
+}
+
+/// A fetch that is under way. Dropped, it leaves no process behind.
+pub(super) struct Session<'a> {
+    open: Open<'a>,
+    what: &'a Fetch<'a>,
+    rsync: Running,
+    channel: Channel,
+    silent: bool,
+    lines: Lines<'a>,
+    said: Said,
+    far: Option<Far>,
+    brake: Brake,
+    left: Left,
+    moved: Instant,
+    ended: Option<Instant>,
+}
+
+struct Far {
+    inward: Way,
+    outward: Way,
+    end: Box<dyn FarEnd>,
+    released: bool,
+}
+
+impl<'a> Session<'a> {
+    /// Starts rsync here; it asks for its far end when it is ready.
+    pub(super) fn start(
+        open: Open<'a>,
+        what: &'a Fetch<'a>,
+        paths: HashSet<&'a [u8]>,
+        left: Left,
+    ) -> Result<Self> {
+        let receiver = rsync::Receiver {
+            relay: &what.tools.handover,
+            id: what.id,
+            basis: what.basis,
+            compress: what.compress,
+        };
+        let largest = what.limit.max(OVERHEAD_OF_FILE);
+        let policy = what.tools.receiver_policy(what.recv, what.basis, largest);
+        let mut command = sandbox::command(&what.tools.handover, &policy, what.tools.rsync.as_os_str());
+        let (channel, inner) = Channel::new()?;
+        command
+            .args(receiver.args()?)
+            .current_dir(what.recv)
+            .stdin(Stdio::from(list(what.files)?))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::from(inner));
+        let mut rsync = Running::start(command, "start rsync")?;
+        let stdout = rsync.child.stdout.take().ok_or_else(|| Error::us("start rsync", "it has no stdout"))?;
+        let stdout = OwnedFd::from(stdout);
+        rustix::fs::fcntl_setfl(&stdout, OFlags::NONBLOCK).map_err(|e| Error::us("listen to rsync", e))?;
+        let now = Instant::now();
+        Ok(Self {
+            open,
+            what,
+            rsync,
+            channel,
+            silent: false,
+            lines: Lines::new(stdout, what.recv, paths)?,
+            said: Said::default(),
+            far: None,
+            brake: Brake::new(what.bandwidth, now),
+            left,
+            moved: now,
+            ended: None,
+        })
+    }
+
+    /// Moves bytes until rsync here has ended.
+    pub(super) fn run(&mut self, progress: &mut dyn Progress) -> Result<()> {
+        while !self.is_over() {
+            signals::check()?;
+            self.check_time()?;
+            let (said, printed) = self.wait()?;
+            if said {
+                self.hear()?;
+            }
+            if printed && self.lines.read(&mut self.said, progress)? {
+                self.moved = Instant::now();
+            }
+            self.pass(progress)?;
+        }
+        Ok(())
+    }
+
+    /// rsync has ended, and all that it said is read.
+    fn is_over(&mut self) -> bool {
+        if self.ended.is_none() && self.rsync.ended_within(Duration::ZERO) {
+            self.ended = Some(Instant::now());
+        }
+        self.ended.is_some_and(|at| (self.silent && self.lines.is_closed()) || at.elapsed() > LINGER)
+    }
+
+    fn check_time(&self) -> Result<()> {
+        let Deadlines { stall, total } = self.what.deadlines;
+        if self.moved.elapsed() > stall {
+            return Err(Error::Stalled(stall));
+        }
+        match total {
+            Some(total) if self.left.begun.elapsed() > total => Err(Error::Deadline(total)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until something can move; tells whether programs in the cage said something, and whether rsync printed.
+    fn wait(&mut self) -> Result<(bool, bool)> {
+        let braked = self.brake.allowance(Instant::now()) == 0;
+        let mut fds = Vec::with_capacity(7);
+        let said = (!self.silent).then(|| PollFd::new(&self.channel, PollFlags::IN));
+        let printed = self.lines.source().map(|fd| PollFd::new(fd, PollFlags::IN));
+        let (said_at, printed_at) = (0, usize::from(said.is_some()));
+        let heard = (said.is_some(), printed.is_some());
+        fds.extend(said.into_iter().chain(printed));
+        if self.ended.is_none() {
+            fds.push(PollFd::new(self.rsync.watch(), PollFlags::IN));
+        }
+        if let Some(far) = &self.far {
+            fds.extend(far.inward.wants_read().filter(|_| !braked).map(|fd| PollFd::new(fd, PollFlags::IN)));
+            fds.extend(far.outward.wants_read().map(|fd| PollFd::new(fd, PollFlags::IN)));
+            let writers = [far.inward.wants_write(), far.outward.wants_write()];
+            fds.extend(writers.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::OUT)));
+        }
+        let timeout = if braked { Brake::pause() } else { TICK };
+        match rustix::event::poll(&mut fds, timeout.try_into().ok().as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(Error::us("wait for rsync", e)),
+        }
+        let ready = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
+        Ok((heard.0 && ready(said_at), heard.1 && ready(printed_at)))
+    }
+
+    fn hear(&mut self) -> Result<()> {
+        while !self.silent {
+            match self.channel.receive()? {
+                None => break,
+                Some(Packet::End) => self.silent = true,
+                Some(Packet::Said(bytes)) => self.said.add(&bytes),
+                Some(Packet::Asked(line)) if self.far.is_none() => self.far = Some(self.connect(line)?),
+                Some(Packet::Asked(_)) => {
+                    return Err(Error::Us("a program in the cage asked for a second session".to_owned()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn connect(&self, line: Line) -> Result<Far> {
+        let caps = line.caps()?;
+        let request = Request::Send { id: self.what.id.clone(), part: self.what.part, caps };
+        let Stream { reader, writer, end } = (self.open)(&request)?;
+        let inward = Way::new(reader, line.to_rsync)?;
+        let outward = Way::new(line.from_rsync, writer)?;
+        Ok(Far { inward, outward, end, released: false })
+    }
+
+    fn pass(&mut self, progress: &mut dyn Progress) -> Result<()> {
+        let Some(far) = &mut self.far else { return Ok(()) };
+        let came = far.inward.step(self.brake.allowance(Instant::now()))?;
+        let went = far.outward.step(usize::MAX)?;
+        if came + went > 0 {
+            self.moved = Instant::now();
+        }
+        if came > 0 {
+            self.brake.used(came);
+            progress.bytes(came);
+        }
+        if !far.released && (far.inward.is_closed() || far.outward.is_closed()) {
+            self.channel.release()?;
+            far.released = true;
+        }
+        if far.inward.total() > self.left.bytes {
+            return Err(Error::Protocol(format!(
+                "it sends more than the {} bytes announced",
+                self.what.limit
+            )));
+        }
+        Ok(())
+    }
+
+    /// Ends it: first here, so that rsync keeps half a file; the far end ends with its handle.
+    pub(super) fn abandon(mut self) -> Result<()> {
+        self.rsync.stop();
+        self.rsync.reap().map(drop)
+    }
+
+    /// How it ended, on both sides.
+    pub(super) fn conclude(mut self, progress: &mut dyn Progress) -> Result<Fetched> {
+        let code = self.rsync.reap()?.code();
+        let said = self.said.text();
+        let (mut fetched, mut there) = (Fetched::default(), Ok(()));
+        if let Some(Far { inward, outward, end, .. }) = self.far.take() {
+            (fetched.wire_in, fetched.wire_out) = (inward.total(), outward.total());
+            drop((inward, outward));
+            there = end.finish(PATIENCE);
+        }
+        blame(code, said, there)?;
+        (fetched.files, fetched.missing) = self.lines.finish(progress)?;
+        Ok(fetched)
+    }
+}
+
+/// The list for rsync's stdin, in memory: no name that could be left behind.
+fn list(files: &[Vec<u8>]) -> Result<OwnedFd> {
+    let failed = |e: std::io::Error| Error::us("write the list of files", e);
+    let fd = rustix::fs::memfd_create("files", MemfdFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
+    let mut out = std::io::BufWriter::new(File::from(fd));
+    for path in files {
+        out.write_all(path).and_then(|()| out.write_all(&[0])).map_err(failed)?;
+    }
+    let mut file = out.into_inner().map_err(|e| failed(e.into_error()))?;
+    file.rewind().map_err(failed)?;
+    Ok(file.into())
+}

@@ -1,0 +1,6 @@
+//! R: bring a generation back.
+
+pub mod choose;
+pub mod selection;
+mod unpack;
+pub mod write_out;

@@ -1,0 +1,46 @@
+//! Stored generations as retention sees them.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    config,
+    manifest::receipt::Verify,
+    store::{
+        Stored,
+        retention::{Candidate, Policy},
+    },
+};
+
+/// What retention must know of a stored generation: the sink's own sequence and clock, never the source's.
+pub fn candidate(stored: &Stored) -> Candidate {
+    let elements = &stored.found.generation.elements;
+    Candidate {
+        id: stored.id().clone(),
+        sequence: stored.receipt.sequence,
+        stored: stored.receipt.stored,
+        whole: stored.marks.is_whole(),
+        verified: is_verified(stored),
+        elements_ok: elements.iter().filter(|e| e.ok).map(|e| e.name.clone()).collect::<BTreeSet<_>>(),
+        pinned: stored.marks.pinned.is_some(),
+        drilled: false,
+    }
+}
+
+/// Whether its content was proven by hashing, at arrival or later.
+pub fn is_verified(stored: &Stored) -> bool {
+    stored.marks.is_whole() && (stored.receipt.verify != Verify::None || stored.marks.verified.is_some())
+}
+
+/// The policy of a source; a source with something suspicious is frozen until somebody looked.
+pub fn policy(source: &config::SinkSource, sink: &config::Sink, all: &[Stored]) -> Policy {
+    let keep = source.keep;
+    Policy {
+        last: keep.last,
+        daily: keep.daily,
+        weekly: keep.weekly,
+        monthly: keep.monthly,
+        yearly: keep.yearly,
+        keep_for: sink.keep_for,
+        frozen: all.iter().any(|s| s.marks.suspicious.is_some()),
+    }
+}

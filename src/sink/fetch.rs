@@ -1,0 +1,399 @@
+//! One generation: transport, check, commit.
+
+use std::{num::NonZeroU64, path::PathBuf, sync::Arc};
+
+use jiff::SignedDuration;
+
+use super::{one::One, prune};
+use crate::{
+    config,
+    gate::protocol::{Offer, Part},
+    manifest::{self, Limits, names},
+    remote::{self, Deadlines, Fetch, Fetched},
+    report::{self, Finding, Kind},
+    store::{
+        self, Stored,
+        meta::{Expect, MetaError},
+        place::{CheckError, Checked, Committed},
+        plan::{Planned, Policy, Prover},
+        prove::{Bad, Effort},
+        staging::WithMeta,
+    },
+    sys::{self, name::BadName, progress::Progress, signals::Interrupted},
+};
+
+/// Content that is wrong is fetched so often in all.
+const ATTEMPTS: u32 = 2;
+
+/// Why a source was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// The far end, or the way to it.
+    #[error(transparent)]
+    Remote(#[from] remote::Error),
+    /// Our own store.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// We were asked to stop.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+    /// The source has another name than it should.
+    #[error("it calls itself {said}, and is {expected} here")]
+    Name {
+        /// What it said.
+        said: String,
+        /// What is configured.
+        expected: String,
+    },
+    /// The generation failed its check twice.
+    #[error("{id} failed its check {ATTEMPTS} times and was put aside: {why}")]
+    Quarantined {
+        /// Which.
+        id: manifest::GenerationId,
+        /// Why.
+        why: String,
+    },
+    /// There is no room.
+    #[error("{id} needs {needed} bytes and {inodes} inodes, and there is no room for it")]
+    NoRoom {
+        /// Which.
+        id: manifest::GenerationId,
+        /// Bytes.
+        needed: u64,
+        /// Inodes.
+        inodes: u64,
+    },
+    /// A mistake of ours.
+    #[error("internal: {0}")]
+    Internal(&'static str),
+}
+
+impl From<BadName> for Failed {
+    fn from(_: BadName) -> Self {
+        Self::Internal("a name that was checked is none")
+    }
+}
+
+impl Failed {
+    /// Whether only one generation is concerned: the next offers can be taken all the same.
+    pub fn is_of_one_generation(&self) -> bool {
+        match self {
+            Self::Quarantined { .. }
+            | Self::NoRoom { .. }
+            | Self::Store(store::Error::Damaged { .. } | store::Error::OtherSeal { .. }) => true,
+            Self::Remote(_)
+            | Self::Store(_)
+            | Self::Interrupted(_)
+            | Self::Name { .. }
+            | Self::Internal(_) => false,
+        }
+    }
+
+    /// The finding that tells it.
+    pub fn finding(&self, name: &str) -> Finding {
+        let text = self.to_string();
+        let finding = |kind| Finding::new(kind, name, text.clone());
+        match self {
+            Self::Remote(remote::Error::Interrupted(_)) | Self::Interrupted(_) => {
+                finding(Kind::Interrupted).with_fix("run again: what has arrived is kept and the transfer goes on from there")
+            }
+            Self::Remote(e) if e.is_storage() => finding(Kind::Storage).with_fix("make room or repair the disk, then run again"),
+            Self::Remote(e) if e.is_unreachable() => finding(Kind::Unreachable)
+                .with_fix(e.fix().unwrap_or("look at the source and the line to it; the next run goes on where this one ended")),
+            Self::Remote(_) => finding(Kind::Failed).with_fix("mend what it names; the next run goes on where this one ended"),
+            Self::Store(e) => store_finding(name, e),
+            Self::Name { expected, said } => finding(Kind::Configuration).with_fix(format!(
+                "write name = \"{expected}\" in [source] there, or name = \"{said}\" in [[sink.source]] here, whichever is right"
+            )),
+            Self::Quarantined { .. } => finding(Kind::Quarantined).with_fix(format!(
+                "the source was told and collects the damaged files afresh; look with `handover sink quarantine list`, end it with `quarantine drop {name}`"
+            )),
+            Self::NoRoom { .. } => finding(Kind::Storage)
+                .with_fix("make room on the sink, or keep fewer generations (`keep`); nothing was deleted that retention protects"),
+            Self::Internal(_) => finding(Kind::Internal),
+        }
+    }
+}
+
+/// The finding for an error of our own store.
+pub fn store_finding(name: &str, error: &store::Error) -> Finding {
+    let finding = |kind| Finding::new(kind, name, error.to_string());
+    match error {
+        store::Error::Interrupted(_) => finding(Kind::Interrupted),
+        store::Error::NotMounted { .. } => finding(Kind::Storage)
+            .with_fix("mount it; a store that was never set up is made by `handover sink init`"),
+        e if e.is_storage() => {
+            finding(Kind::Storage).with_fix("make room or repair the disk, then run again")
+        }
+        store::Error::Layout { .. } => finding(Kind::Configuration),
+        store::Error::Damaged { .. } | store::Error::OtherSeal { .. } => finding(Kind::Verification),
+        store::Error::Sys(_) => finding(Kind::Failed),
+    }
+}
+
+/// Fetches, checks and stores an offer.
+pub fn fetch(one: &mut One<'_>, offer: &Offer) -> Result<Stored, Failed> {
+    let (bases, _) = one.store.stored()?;
+    // A damaged one serves too: what is wrong in it is fetched, and one bad file makes nobody fetch all the others.
+    let bases: Vec<Stored> = bases.into_iter().rev().collect();
+    let mut wire = 0;
+    let meta = one.timed("manifests", |one| take_meta(one, offer, bases.first(), &mut wire))?;
+    let policy = Policy {
+        verify: verify(one.setup.config.verify),
+        now: one.now(),
+        relink_max_age: SignedDuration::try_from(one.setup.config.relink_max_age)
+            .unwrap_or(SignedDuration::MAX),
+    };
+    let effort = effort(one.progress);
+    one.progress.begin(format!("comparing {}", offer.id), 0, 0);
+    let planned = one.timed("compare", |_| meta.plan(&bases, policy, &effort))?;
+    for bad in planned.own_damage() {
+        let text = format!("damaged in our own store, so it is fetched: {bad}");
+        one.find(
+            Finding::new(Kind::Verification, one.source.name.as_str(), text)
+                .with_fix("look at the disk of the store"),
+        );
+    }
+    check_room(one, offer, &planned)?;
+    let to_fetch = planned.to_fetch();
+    let checked = transfer_and_check(one, offer, planned, &effort, &mut wire)?;
+    one.progress.begin(format!("storing {}", offer.id), 0, 0);
+    let counts = checked.counts();
+    let host = one.setup.host.to_owned();
+    let committed = one.timed("commit", |one| checked.commit(&host, one.now()))?;
+    let (Committed::New(stored) | Committed::Already(stored)) = committed;
+    let generation = &stored.found.generation;
+    one.report.stored.push(report::Fetched {
+        id: offer.id.to_string(),
+        sequence: stored.receipt.sequence,
+        seal: offer.seal.to_string(),
+        files: generation.files,
+        bytes: generation.bytes,
+        fetched: to_fetch.files,
+        wire,
+        hashed: counts.hashed,
+        reread: counts.reread,
+        linked: counts.linked,
+    });
+    Ok(stored)
+}
+
+fn verify(configured: config::Verify) -> manifest::receipt::Verify {
+    match configured {
+        config::Verify::None => manifest::receipt::Verify::None,
+        config::Verify::Transferred => manifest::receipt::Verify::Transferred,
+        config::Verify::All => manifest::receipt::Verify::All,
+    }
+}
+
+fn effort(progress: &Arc<Progress>) -> Effort {
+    let progress = Arc::clone(progress);
+    Effort { threads: threads(), progress: Arc::new(move |bytes| progress.add_bytes(bytes)) }
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 8)
+}
+
+fn wire_of(fetched: &Fetched) -> u64 {
+    fetched.wire_in + fetched.wire_out
+}
+
+/// The generation's own files first: nothing is fetched for a manifest that does not hold together.
+fn take_meta(
+    one: &mut One<'_>,
+    offer: &Offer,
+    basis: Option<&Stored>,
+    wire: &mut u64,
+) -> Result<WithMeta, Failed> {
+    let limits = one.source.limits;
+    let expect = Expect {
+        seal: offer.seal,
+        source: one.source.name.clone(),
+        channel: one.setup.channel,
+        lineage: None,
+        sequence: Some(offer.sequence),
+        limits: Limits { entries: limits.max_entries, bytes: limits.max_bytes },
+    };
+    let mut attempt = 1;
+    loop {
+        one.progress.begin(format!("fetching the manifest of {}", offer.id), 0, 0);
+        let staging = one.store.stage(&offer.id)?;
+        let files =
+            [names::GENERATION, names::MANIFEST, names::XATTRS, names::README].map(|f| f.as_bytes().to_vec());
+        let fetched = transport(
+            one,
+            offer,
+            Part::Meta,
+            Transport {
+                files: &files,
+                into: staging.meta_path(),
+                basis: basis.map(|b| one.store.path(b.id())),
+                limit: limits.max_manifest_bytes,
+                prover: None,
+            },
+        )?;
+        *wire += wire_of(&fetched);
+        match staging.meta(&expect) {
+            Ok(meta) => return Ok(meta),
+            Err(MetaError::Store(e)) => return Err(e.into()),
+            Err(e) if e.is_transfer() && attempt < ATTEMPTS => {
+                one.store.abandon(&offer.id)?;
+                attempt += 1;
+            }
+            Err(e) => return Err(put_aside(one, offer, &e.to_string(), &[])?),
+        }
+    }
+}
+
+/// What one call of rsync needs to know.
+struct Transport<'a> {
+    files: &'a [Vec<u8>],
+    into: PathBuf,
+    basis: Option<PathBuf>,
+    limit: u64,
+    prover: Option<&'a Prover>,
+}
+
+fn transport(one: &One<'_>, offer: &Offer, part: Part, transport: Transport<'_>) -> Result<Fetched, Failed> {
+    let config = one.setup.config;
+    let basis: Vec<PathBuf> = transport.basis.into_iter().collect();
+    let fetch = Fetch {
+        tools: one.setup.tools,
+        id: &offer.id,
+        part,
+        files: transport.files,
+        recv: &transport.into,
+        basis: &basis,
+        limit: transport.limit,
+        bandwidth: one.source.bandwidth.and_then(NonZeroU64::new),
+        compress: matches!(one.source.place, config::Place::Host(_)),
+        deadlines: Deadlines { stall: config.stall_timeout, total: Some(config.timeout) },
+    };
+    let mut progress = Watch { progress: one.progress, prover: transport.prover };
+    Ok(one.remote()?.fetch(&fetch, &mut progress)?)
+}
+
+/// Passes on what rsync has finished to those who hash it.
+struct Watch<'a> {
+    progress: &'a Progress,
+    prover: Option<&'a Prover>,
+}
+
+impl remote::Progress for Watch<'_> {
+    fn received(&mut self, stored: &[u8]) {
+        self.progress.add_files(1);
+        if let Some(prover) = self.prover {
+            prover.received(stored);
+        }
+    }
+
+    fn bytes(&mut self, count: u64) {
+        self.progress.add_bytes(count);
+    }
+}
+
+/// There must be room for all that is to come before anything comes.
+fn check_room(one: &mut One<'_>, offer: &Offer, planned: &Planned) -> Result<(), Failed> {
+    let (needed, inodes) = planned.room_needed();
+    let config = one.setup.config;
+    let store = Arc::clone(&one.store);
+    let disk = sys::room::Room::of(&sys::Dir::open(&config.home).map_err(store::Error::from)?);
+    let disk = disk.map_err(store::Error::from)?;
+    if needed.saturating_add(config.reserve.of(disk.bytes_total)) > disk.bytes_total {
+        // It never fits: nothing may go for it.
+        return Err(Failed::NoRoom { id: offer.id.clone(), needed, inodes });
+    }
+    let enough = || {
+        let room = sys::room::Room::of(&sys::Dir::open(&config.home)?)?;
+        let reserve = config.reserve.of(room.bytes_total);
+        Ok(room.bytes_free >= needed.saturating_add(reserve) && room.inodes_free >= inodes)
+    };
+    if enough()? || prune::make_room(&store, one.source, config, one.now(), &enough)? {
+        return Ok(());
+    }
+    Err(Failed::NoRoom { id: offer.id.clone(), needed, inodes })
+}
+
+fn transfer_and_check(
+    one: &mut One<'_>,
+    offer: &Offer,
+    mut planned: Planned,
+    effort: &Effort,
+    wire: &mut u64,
+) -> Result<Checked, Failed> {
+    let proving = one.setup.config.verify != config::Verify::None;
+    for attempt in 1..=ATTEMPTS {
+        let to_fetch = planned.to_fetch();
+        if to_fetch.files == 0 {
+            break;
+        }
+        one.progress.begin(format!("fetching {}", offer.id), to_fetch.files, to_fetch.bytes);
+        *wire += wire_of(&one.timed("transfer", |one| transfer(one, offer, &planned, proving))?);
+        if proving && attempt < ATTEMPTS {
+            one.progress.begin(format!("checking {}", offer.id), 0, 0);
+            one.timed("check", |_| planned.settle(effort))?;
+        }
+        if !proving {
+            break;
+        }
+    }
+    one.progress.begin(format!("checking {}", offer.id), 0, 0);
+    match one.timed("check", |_| planned.check(effort)) {
+        Ok(checked) => Ok(checked),
+        Err(CheckError::Store(e)) => Err(e.into()),
+        Err(e @ CheckError::NotAskedFor(_)) => Err(put_aside(one, offer, &e.to_string(), &[])?),
+        Err(e) => {
+            let text = e.to_string();
+            let CheckError::Content(bad) = e else {
+                return Err(Failed::Internal("an unknown failure of the check"));
+            };
+            Err(put_aside(one, offer, &text, &bad)?)
+        }
+    }
+}
+
+fn transfer(one: &One<'_>, offer: &Offer, planned: &Planned, proving: bool) -> Result<Fetched, Failed> {
+    planned.tidy()?;
+    let list = {
+        use std::io::Read as _;
+        let mut list = Vec::new();
+        planned
+            .list()?
+            .read_to_end(&mut list)
+            .map_err(|e| sys::Error::new("read", planned.list_path(), e))
+            .map_err(store::Error::from)?;
+        list.split(|b| *b == 0).filter(|p| !p.is_empty()).map(<[u8]>::to_vec).collect::<Vec<_>>()
+    };
+    let prover = if proving { Some(planned.prover(&Effort::quiet(threads()))?) } else { None };
+    let fetched = transport(
+        one,
+        offer,
+        Part::Data,
+        Transport {
+            files: &list,
+            into: planned.recv_path(),
+            basis: planned.basis_path(),
+            limit: planned.to_fetch().bytes,
+            prover: prover.as_ref(),
+        },
+    );
+    if let Some(prover) = prover {
+        prover.finish()?;
+    }
+    fetched
+}
+
+/// It failed its check twice: the source is told what was damaged, and it goes into quarantine.
+fn put_aside(one: &mut One<'_>, offer: &Offer, why: &str, bad: &[Bad]) -> Result<Failed, Failed> {
+    one.store.quarantine(&offer.id, offer.seal, why, one.now())?;
+    let paths: Vec<&[u8]> = bad.iter().map(|b| b.path.as_slice()).collect();
+    if let Err(e) = one.remote()?.reject(&offer.id, offer.seal, &paths) {
+        one.find(Finding::new(
+            Kind::Warning,
+            offer.id.as_str(),
+            format!("the source could not be told: {e}"),
+        ));
+    }
+    Ok(Failed::Quarantined { id: offer.id.clone(), why: why.to_owned() })
+}

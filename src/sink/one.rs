@@ -1,0 +1,355 @@
+//! One source in a run: its lock, its offers in order, and what comes of each.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    fetch::{self, Failed},
+    prune,
+    run::Setup,
+    status,
+};
+use crate::{
+    config,
+    gate::protocol::{AcceptOutcome, Offer, Offers},
+    remote::Remote,
+    report::{Finding, Kind, SinkSource, Timing, exit_of},
+    store::{self, SourceStore, Stored, sink_store::SinkStore},
+    sys::{Dir, lock, progress::Progress, show, signals},
+};
+
+/// Pauses before what may pass by itself is tried again: a host that boots, a line that breaks.
+const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
+
+/// Clocks that differ by more are worth a word.
+const SKEW: SignedDuration = SignedDuration::from_mins(5);
+
+/// A report in which nothing has happened yet.
+pub fn empty_report(name: &str) -> SinkSource {
+    SinkSource {
+        name: name.to_owned(),
+        stored: Vec::new(),
+        accepted: Vec::new(),
+        condemned: Vec::new(),
+        findings: Vec::new(),
+        timings: Vec::new(),
+    }
+}
+
+/// Runs one source, and notes in the state folder how that went.
+pub fn run(
+    setup: &Setup<'_>,
+    store: &SinkStore,
+    state: &Dir,
+    source: &config::SinkSource,
+    progress: &Arc<Progress>,
+) -> SinkSource {
+    let name = source.name.as_str();
+    let mut report = empty_report(name);
+    let what = format!("handover sink run of {name}");
+    let _lock = match lock::try_exclusive(&state.join(format!("lock-{name}")), &what) {
+        Ok(lock::Attempt::Held(lock)) => lock,
+        Ok(lock::Attempt::Busy(who)) => {
+            let text = format!("another run holds the lock: {who}");
+            report.findings.push(Finding::new(Kind::Busy, name, text));
+            return report;
+        }
+        Err(e) => {
+            report.findings.push(fetch::store_finding(name, &e.into()));
+            return report;
+        }
+    };
+    let started = (setup.clock)();
+    let worked = store.source(&source.name).map_err(Failed::from).and_then(|store| {
+        let mut one = One { setup, source, store, progress, report: &mut report, remote: None };
+        one.steps()
+    });
+    if let Err(failed) = worked {
+        report.findings.push(failed.finding(name));
+    }
+    if !setup.dry_run
+        && let Err(e) = status::note(state, &report, started, (setup.clock)())
+    {
+        report.findings.push(fetch::store_finding(name, &e.into()));
+    }
+    report
+}
+
+/// What the steps of one source share.
+pub struct One<'a> {
+    /// The run.
+    pub setup: &'a Setup<'a>,
+    /// The source.
+    pub source: &'a config::SinkSource,
+    /// What the sink keeps of it.
+    pub store: Arc<SourceStore>,
+    /// Counted along the way.
+    pub progress: &'a Arc<Progress>,
+    /// What happened.
+    pub report: &'a mut SinkSource,
+    remote: Option<Box<dyn Remote>>,
+}
+
+impl One<'_> {
+    fn steps(&mut self) -> Result<(), Failed> {
+        if !self.setup.dry_run {
+            let recovered = self.timed("recover", |one| one.store.recover())?;
+            for name in recovered.deleted {
+                self.note(name, "a deletion that had been cut was finished");
+            }
+        }
+        let offers = self.retried(Self::ask)?;
+        self.check_identity(&offers)?;
+        if self.setup.dry_run {
+            return self.say_what_would_be_done(&offers);
+        }
+        let mut known = Some(offers);
+        let fetched = self.retried(|one| {
+            // After a break all is asked anew: what was stored by then is accepted, what was half there is continued.
+            let offers = known.take().map_or_else(|| one.ask(), Ok)?;
+            one.check_name(&offers)?;
+            one.take_all(&offers)
+        });
+        // Retention runs whatever became of the offers: it deletes nothing that protects, and needs nothing new.
+        self.progress.begin("pruning", 0, 0);
+        let pruned =
+            self.timed("prune", |one| prune::prune(&one.store, one.source, one.setup.config, one.now()));
+        match pruned {
+            Ok(condemned) => self.report.condemned.extend(condemned),
+            Err(e) => self.find(fetch::store_finding("prune", &e)),
+        }
+        fetched
+    }
+
+    /// Connects, and asks what waits.
+    fn ask(&mut self) -> Result<Offers, Failed> {
+        self.progress.begin("connecting", 0, 0);
+        self.remote = None;
+        let remote = self.remote.insert((self.setup.connect)(self.source)?);
+        Ok(remote.offers()?)
+    }
+
+    /// Does something, and once more after a pause if the way to the source failed and may be well again in seconds.
+    /// Not beyond the time that a transport has, and not when we are asked to stop.
+    fn retried<T>(&mut self, mut work: impl FnMut(&mut Self) -> Result<T, Failed>) -> Result<T, Failed> {
+        let begun = self.now();
+        for pause in PAUSES {
+            let failed = match work(self) {
+                Err(Failed::Remote(e)) if e.is_transient() => e,
+                other => return other,
+            };
+            let limit = SignedDuration::try_from(self.setup.config.timeout).unwrap_or(SignedDuration::MAX);
+            if self.now().duration_since(begun) > limit {
+                return Err(failed.into());
+            }
+            self.note(self.source.name.as_str(), &format!("tried again in {} s: {failed}", pause.as_secs()));
+            self.progress.begin("waiting to try again", 0, 0);
+            signals::pause(pause)?;
+        }
+        work(self)
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Timestamp {
+        (self.setup.clock)()
+    }
+
+    /// The way to the source.
+    pub fn remote(&self) -> Result<&dyn Remote, Failed> {
+        self.remote.as_deref().ok_or(Failed::Internal("not connected"))
+    }
+
+    /// Adds a finding.
+    pub fn find(&mut self, finding: Finding) {
+        self.report.findings.push(finding);
+    }
+
+    fn note(&mut self, subject: impl Into<String>, text: &str) {
+        self.find(Finding::new(Kind::Note, subject, text));
+    }
+
+    /// Measures a step.
+    pub fn timed<T>(&mut self, phase: &str, work: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.now();
+        let result = work(self);
+        let seconds = self.now().duration_since(before).as_secs_f64();
+        match self.report.timings.iter_mut().find(|t| t.phase == phase) {
+            Some(timing) => timing.seconds += seconds,
+            None => self.report.timings.push(Timing { phase: phase.to_owned(), seconds }),
+        }
+        result
+    }
+
+    fn check_name(&self, offers: &Offers) -> Result<(), Failed> {
+        let name = self.source.name.as_str();
+        if offers.name != name {
+            let said = show(offers.name.as_bytes());
+            return Err(Failed::Name { said, expected: name.to_owned() });
+        }
+        Ok(())
+    }
+
+    fn check_identity(&mut self, offers: &Offers) -> Result<(), Failed> {
+        self.check_name(offers)?;
+        let name = self.source.name.as_str();
+        let skew = offers.clock.duration_since(self.now());
+        if skew.abs() > SKEW {
+            let ahead = if skew.is_positive() { "ahead of" } else { "behind" };
+            let text = format!("its clock is {} s {ahead} ours", skew.abs().as_secs());
+            self.find(
+                Finding::new(Kind::ClockSkew, name, text)
+                    .with_fix("set the clocks: is a time service running on both?"),
+            );
+        }
+        if let Some(newest) = self.store.newest()?
+            && newest.found.generation.lineage != offers.lineage
+        {
+            let text = "it was set up anew since the newest stored generation (its lineage is another): \
+                        older generations stay, and both are ordered by the time of arrival here";
+            self.find(Finding::new(Kind::Warning, name, text));
+        }
+        Ok(())
+    }
+
+    fn take_all(&mut self, offers: &Offers) -> Result<(), Failed> {
+        for offer in &offers.offers {
+            signals::check()?;
+            match self.take(offer) {
+                Err(failed) if failed.is_of_one_generation() => {
+                    let finding = failed.finding(self.source.name.as_str());
+                    self.find(finding);
+                }
+                taken => taken?,
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, offer: &Offer) -> Result<(), Failed> {
+        if let Some(stored) = self.store.get(&offer.id)? {
+            return self.accept_again(offer, &stored);
+        }
+        if !self.is_wanted(offer)? {
+            return Ok(());
+        }
+        let stored = fetch::fetch(self, offer)?;
+        self.accept(offer, &stored)
+    }
+
+    /// The receipt was lost on its way, or was told to come later: it is given again.
+    fn accept_again(&mut self, offer: &Offer, stored: &Stored) -> Result<(), Failed> {
+        if stored.found.seal != offer.seal {
+            let text = "it is offered with another seal than the one that is stored here: \
+                        what is stored stays, and the offer is not taken";
+            let fix = "look at the source: nothing that handover does gives an id twice";
+            self.find(Finding::new(Kind::Verification, offer.id.as_str(), text).with_fix(fix));
+            return Ok(());
+        }
+        self.accept(offer, stored)
+    }
+
+    fn is_wanted(&mut self, offer: &Offer) -> Result<bool, Failed> {
+        if offer.rejected {
+            let text = "it was rejected as damaged and is skipped until the source has collected afresh";
+            let finding = Finding::new(Kind::Quarantined, offer.id.as_str(), text);
+            self.find(finding.with_fix("run `handover source` there: it reads the damaged files again"));
+            return Ok(false);
+        }
+        if offer.reading {
+            let text = "another session reads it, so it was not fetched: there must be only one sink";
+            let fix = "look at the source: who else is logged in with the sink's key, and should that key still be valid?";
+            self.find(Finding::new(Kind::Failed, offer.id.as_str(), text).with_fix(fix));
+            return Ok(false);
+        }
+        let aside =
+            self.store.quarantined()?.into_iter().any(|q| q.id == offer.id && q.seal == Some(offer.seal));
+        if aside {
+            let text = "it was put aside because it failed its check twice, and is skipped";
+            let fix = format!(
+                "look with `handover sink quarantine list`, then `quarantine retry {}`",
+                self.source.name
+            );
+            self.find(Finding::new(Kind::Quarantined, offer.id.as_str(), text).with_fix(fix));
+            return Ok(false);
+        }
+        if offer.id.time().is_some_and(|time| time.duration_since(self.now()) > SKEW) {
+            self.find(Finding::new(
+                Kind::ClockSkew,
+                offer.id.as_str(),
+                "its id lies in the future: the source's clock was wrong",
+            ));
+        }
+        let day_ago = self.now() - SignedDuration::from_hours(24);
+        if self.store.condemned()?.0.iter().any(|c| c.found.id() == &offer.id && c.found.seal != offer.seal) {
+            let text = "it is offered with another seal than the one that was stored here and is condemned: it is not taken";
+            let fix = "look at the source: nothing that handover does gives an id twice";
+            self.find(Finding::new(Kind::Verification, offer.id.as_str(), text).with_fix(fix));
+            return Ok(false);
+        }
+        // What retention has taken away since counts too: else a hacked source could push the good ones out.
+        let (stored, condemned) = (self.store.stored()?.0, self.store.condemned()?.0);
+        let arrived =
+            stored.iter().map(|s| s.receipt.stored).chain(condemned.iter().map(|c| c.receipt.stored));
+        let today = arrived.filter(|at| *at > day_ago).count();
+        if today >= usize::try_from(self.setup.config.max_per_day).unwrap_or(usize::MAX) {
+            let text = format!("{today} generations came within a day (max_per_day): the rest waits");
+            self.find(
+                Finding::new(Kind::Failed, self.source.name.as_str(), text)
+                    .with_fix("look at the source: why so many?"),
+            );
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn accept(&mut self, offer: &Offer, stored: &Stored) -> Result<(), Failed> {
+        self.progress.begin("accepting", 0, 0);
+        let text = stored.receipt.to_text().map_err(|_| Failed::Internal("the receipt cannot be written"))?;
+        let answer = self.timed("accept", |one| {
+            Ok::<_, Failed>(one.remote()?.accept(&offer.id, offer.seal, text.as_bytes())?)
+        })?;
+        let id = offer.id.as_str();
+        match answer.outcome {
+            AcceptOutcome::Accepted | AcceptOutcome::Already => self.report.accepted.push(id.to_owned()),
+            AcceptOutcome::Later => {
+                self.note(id, "the source takes receipts after its quiet time: the next run accepts")
+            }
+            AcceptOutcome::Gone => {
+                self.find(Finding::new(
+                    Kind::Warning,
+                    id,
+                    "the source's retention took it meanwhile; it is stored here",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn say_what_would_be_done(&mut self, offers: &Offers) -> Result<(), Failed> {
+        for offer in &offers.offers {
+            let text = if self.store.get(&offer.id)?.is_some() {
+                "is stored here; would be accepted again".to_owned()
+            } else if offer.rejected || offer.reading {
+                "would be left alone: it was rejected, or another session reads it".to_owned()
+            } else {
+                format!(
+                    "would be fetched: {} files, {} bytes in all, of which what is known here would be linked",
+                    offer.files, offer.bytes
+                )
+            };
+            self.note(offer.id.as_str(), &text);
+        }
+        for decision in prune::decide(&self.store, self.source, self.setup.config, self.now())? {
+            if let store::retention::Verdict::Condemn(reason) = &decision.verdict {
+                self.note(decision.id.as_str(), &format!("would be condemned: {reason}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a source's run ended well.
+pub fn is_well(report: &SinkSource) -> bool {
+    exit_of(&report.findings) == crate::report::Exit::Ok
+}

@@ -1,0 +1,117 @@
+//! A run of `handover sink`: every source by itself, several at a time; the failure of one leaves the others alone.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use jiff::Timestamp;
+
+use super::one;
+use crate::{
+    config,
+    manifest::Channel,
+    remote::{self, Remote, Tools},
+    report::{Finding, Kind, SinkRun, SinkSource, exit_of},
+    store::sink_store::SinkStore,
+    sys::{self, Dir, progress::Progress},
+};
+
+/// Connects to a source.
+pub type Connect<'a> = dyn Fn(&config::SinkSource) -> remote::Result<Box<dyn Remote>> + Sync + 'a;
+
+/// What a run is given.
+pub struct Setup<'a> {
+    /// The sink's part of the configuration.
+    pub config: &'a config::Sink,
+    /// The sources of this run, and the progress of each.
+    pub sources: Vec<(&'a config::SinkSource, Arc<Progress>)>,
+    /// The channel.
+    pub channel: Channel,
+    /// The state folder of the role.
+    pub state: &'a Path,
+    /// This host's name, for receipts.
+    pub host: &'a str,
+    /// The programs of the transport.
+    pub tools: &'a Tools,
+    /// How sources are reached.
+    pub connect: &'a Connect<'a>,
+    /// The clock.
+    pub clock: &'a (dyn Fn() -> Timestamp + Sync),
+    /// Only say what would be done.
+    pub dry_run: bool,
+}
+
+/// Runs all sources. Whatever happens is in the report.
+pub fn run(setup: &Setup<'_>) -> SinkRun {
+    let started = (setup.clock)();
+    let (sources, findings) = match open(setup) {
+        Ok((store, state)) => (all(setup, &store, &state), Vec::new()),
+        Err(finding) => (Vec::new(), vec![*finding]),
+    };
+    let exit = sources.iter().fold(exit_of(&findings), |exit, source| exit.worst(exit_of(&source.findings)));
+    SinkRun { started, finished: (setup.clock)(), sources, findings, exit }
+}
+
+fn open(setup: &Setup<'_>) -> Result<(SinkStore, Dir), Box<Finding>> {
+    open_store(setup.config, setup.state).map_err(|e| Box::new(super::fetch::store_finding("store", &e)))
+}
+
+/// Opens the store by its marker, which must be the one that `init` noted in the state folder.
+pub fn open_store(config: &config::Sink, state: &Path) -> crate::store::Result<(SinkStore, Dir)> {
+    let state = Dir::create_all(state, 0o700)?;
+    let noted = state.read_if_any(STORE_ID, 1024)?;
+    let noted = noted.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
+    Ok((SinkStore::open(&config.home, noted.as_deref())?, state))
+}
+
+/// Notes the marker of the store, so that another disk in its place is recognised.
+pub fn note_store(store: &SinkStore, state: &Path) -> sys::Result<()> {
+    sys::durable::write_file(&Dir::create_all(state, 0o700)?, STORE_ID, store.id().as_bytes(), 0o600)
+}
+
+/// Whether a store was noted: then it was made once, and is only opened from there on.
+pub fn is_noted(state: &Path) -> sys::Result<bool> {
+    match Dir::open(state) {
+        Err(e) if e.is_not_found() => Ok(false),
+        dir => Ok(dir?.stat_if_any(STORE_ID)?.is_some()),
+    }
+}
+
+/// The file in the state folder that holds the marker of the store.
+const STORE_ID: &str = "store-id";
+
+fn all(setup: &Setup<'_>, store: &SinkStore, state: &Dir) -> Vec<SinkSource> {
+    let next = AtomicUsize::new(0);
+    let done: Mutex<Vec<(usize, SinkSource)>> = Mutex::new(Vec::new());
+    let workers = setup.sources.len().min(usize::try_from(setup.config.concurrency).unwrap_or(1)).max(1);
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some((source, progress)) = setup.sources.get(index) else { break };
+                    let report = one::run(setup, store, state, source, progress);
+                    done.lock().unwrap_or_else(PoisonError::into_inner).push((index, report));
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(index, _)| *index);
+    let mut reports: Vec<SinkSource> = done.into_iter().map(|(_, report)| report).collect();
+    // A thread that failed took its source's report with it: that source must not look as if it were well.
+    for (source, _) in &setup.sources {
+        if !reports.iter().any(|r| r.name == source.name.as_str()) {
+            let text = "internal: the thread of this source failed";
+            let mut lost = one::empty_report(source.name.as_str());
+            lost.findings.push(Finding::new(Kind::Internal, source.name.as_str(), text));
+            reports.push(lost);
+        }
+    }
+    reports
+}

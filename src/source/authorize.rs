@@ -1,0 +1,318 @@
+//! Letting a sink in: its public key, bound to the gate, in the `authorized_keys` of the transport user.
+//!
+//! The file and its folder are root's, so that the transport user cannot loosen what it is bound to.
+
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+};
+
+use crate::sys::{self, Dir, durable, show, users};
+
+/// The kinds of keys that are taken.
+const TYPES: [&str; 7] = [
+    "ssh-ed25519",
+    "sk-ssh-ed25519@openssh.com",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+    "ssh-rsa",
+];
+const FILE_LIMIT: u64 = 1 << 20;
+/// No key that is in use is longer.
+pub const KEY_LIMIT: usize = 16 * 1024;
+
+/// Why a key was not let in.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It is no public key.
+    #[error("this is not one public key as `ssh-keygen` writes it to a file ending in .pub: {0}")]
+    Key(&'static str),
+    /// Something would change the meaning of the line.
+    #[error("{what} cannot stand in authorized_keys: {}", show(.text.as_bytes()))]
+    Text {
+        /// What it is.
+        what: &'static str,
+        /// The text.
+        text: String,
+    },
+    /// The key has another meaning already.
+    #[error("{} has a line for this key that is not ours (line {line}): remove it there first", show(.path.as_os_str().as_encoded_bytes()))]
+    Taken {
+        /// The file.
+        path: PathBuf,
+        /// Its line, from 1.
+        line: usize,
+    },
+    /// The system refused something.
+    #[error(transparent)]
+    Sys(#[from] sys::Error),
+}
+
+/// A public key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicKey {
+    kind: &'static str,
+    blob: String,
+    comment: String,
+}
+
+impl PublicKey {
+    /// Reads exactly one key: one line, a known kind, no options, nothing that a terminal or sshd could misread.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let line = text.trim_end_matches(['\n', '\r']);
+        if text.len() > KEY_LIMIT || line.contains('\n') {
+            return Err(Error::Key("it has more than one line"));
+        }
+        let mut words = line.splitn(3, ' ');
+        let (kind, blob) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let comment = words.next().unwrap_or_default().trim();
+        let kind = TYPES
+            .into_iter()
+            .find(|known| *known == kind)
+            .ok_or(Error::Key("it does not begin with a known kind, as ssh-ed25519"))?;
+        let inner = base64(blob).ok_or(Error::Key("its second word is not base64"))?;
+        let named = u32::try_from(kind.len()).unwrap_or_default().to_be_bytes();
+        if !inner.starts_with(&[&named, kind.as_bytes()].concat()) {
+            return Err(Error::Key("its two words are not of the same kind"));
+        }
+        if comment.chars().any(|c| c.is_control()) || comment.chars().count() > 200 {
+            return Err(Error::Key("its comment is too long or holds control characters"));
+        }
+        Ok(Self { kind, blob: blob.to_owned(), comment: comment.to_owned() })
+    }
+}
+
+/// Strict base64: padded, nothing else in it.
+fn base64(text: &str) -> Option<Vec<u8>> {
+    let body = text.trim_end_matches('=');
+    if text.is_empty() || !text.len().is_multiple_of(4) || text.len() - body.len() > 2 {
+        return None;
+    }
+    let (mut bytes, mut bits, mut count) = (Vec::new(), 0_u32, 0);
+    for c in body.bytes() {
+        let value = match c {
+            b'A'..=b'Z' => c - b'A',
+            b'a'..=b'z' => c - b'a' + 26,
+            b'0'..=b'9' => c - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(value);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push(u8::try_from(bits >> count & 0xff).ok()?);
+        }
+    }
+    Some(bytes)
+}
+
+/// What a key is bound to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// handover, by its absolute path.
+    pub handover: PathBuf,
+    /// The channel's name.
+    pub channel: &'static str,
+    /// The home, where it is not the one of the transport user.
+    pub home: Option<PathBuf>,
+    /// The addresses that may use it.
+    pub from: Option<String>,
+}
+
+impl Binding {
+    /// The line of `authorized_keys`.
+    pub fn line(&self, key: &PublicKey) -> Result<String, Error> {
+        let from = match &self.from {
+            None => String::new(),
+            Some(from) => {
+                let plain = |c: char| c.is_ascii_alphanumeric() || ".:,*?!/_-".contains(c);
+                let from = checked("this list of addresses", from, plain)?;
+                format!("from=\"{from}\",")
+            }
+        };
+        let mut command = format!("{} source gate --channel {}", word(&self.handover)?, self.channel);
+        if let Some(home) = &self.home {
+            command = format!("{command} --home {}", word(home)?);
+        }
+        let PublicKey { kind, blob, comment } = key;
+        Ok(format!("restrict,{from}command=\"{command}\" {kind} {blob} {comment}").trim_end().to_owned())
+    }
+}
+
+/// A path that is one plain word for sshd and for the shell that runs it.
+fn word(path: &Path) -> Result<String, Error> {
+    let text = path.to_string_lossy().into_owned();
+    checked("this path", &text, |c| c.is_ascii_alphanumeric() || "/._+-@".contains(c))
+}
+
+fn checked(what: &'static str, text: &str, plain: impl Fn(char) -> bool) -> Result<String, Error> {
+    if text.is_empty() || !text.chars().all(plain) {
+        return Err(Error::Text { what, text: text.to_owned() });
+    }
+    Ok(text.to_owned())
+}
+
+/// What became, or would become, of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The line was there.
+    Already,
+    /// It was added.
+    Added,
+    /// An earlier line of ours for this key was replaced.
+    Replaced,
+}
+
+/// Puts the key's line into the file, durably: the old content is there or the new, whenever it is cut. An earlier line
+/// of a gate for this key is replaced; any other line stays as it is.
+pub fn authorize(file: &Path, key: &PublicKey, binding: &Binding, dry_run: bool) -> Result<Outcome, Error> {
+    let line = binding.line(key)?;
+    let (folder, name) = match (file.parent(), file.file_name()) {
+        (Some(folder), Some(name)) => (folder, name),
+        _ => return Err(Error::Text { what: "this path", text: file.to_string_lossy().into_owned() }),
+    };
+    let old = match Dir::open(folder) {
+        Err(e) if e.is_not_found() => String::new(),
+        Err(e) => return Err(e.into()),
+        Ok(dir) => {
+            let bytes = dir.read_if_any(name, FILE_LIMIT)?.unwrap_or_default();
+            String::from_utf8(bytes).map_err(|_| Error::Text {
+                what: "what is not UTF-8",
+                text: file.to_string_lossy().into_owned(),
+            })?
+        }
+    };
+    let (text, outcome) = added(&old, file, key, &line)?;
+    if !dry_run {
+        // Even if the line was there: owner and mode may be wrong.
+        write(folder, name, &text, outcome)?;
+    }
+    Ok(outcome)
+}
+
+fn added(old: &str, file: &Path, key: &PublicKey, line: &str) -> Result<(String, Outcome), Error> {
+    let mut lines: Vec<&str> = old.lines().collect();
+    let of_key = |l: &str| !l.trim_start().starts_with('#') && l.split_whitespace().any(|w| w == key.blob);
+    let outcome = match lines.iter().position(|l| of_key(l)) {
+        None => {
+            lines.push(line);
+            Outcome::Added
+        }
+        Some(at) if lines[at] == line => Outcome::Already,
+        Some(at) if lines[at].starts_with("restrict,") && lines[at].contains(" source gate --channel ") => {
+            lines[at] = line;
+            Outcome::Replaced
+        }
+        Some(at) => return Err(Error::Taken { path: file.to_path_buf(), line: at + 1 }),
+    };
+    Ok((lines.join("\n") + "\n", outcome))
+}
+
+/// As root, folder and file become root's and readable, so that sshd takes them and the transport user cannot change
+/// them; an ordinary user keeps both to itself.
+fn write(folder: &Path, name: &OsStr, text: &str, outcome: Outcome) -> Result<(), Error> {
+    let (folder_mode, mode) = if users::is_root() { (0o755, 0o644) } else { (0o700, 0o600) };
+    let dir = Dir::create_all(folder, folder_mode)?;
+    if users::is_root() && dir.stat_self()?.st_uid != 0 {
+        dir.give_to(0, 0)?;
+    }
+    if dir.stat_self()?.st_mode & 0o022 != 0 {
+        dir.set_mode(folder_mode)?;
+    }
+    let right = |stat: rustix::fs::Stat| stat.st_uid == users::euid() && stat.st_mode & 0o7777 == mode;
+    if outcome != Outcome::Already || !dir.stat_if_any(name)?.is_some_and(right) {
+        durable::write_file(&dir, name, text.as_bytes(), mode)?;
+    }
+    Ok(durable::sync_dir(&dir)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPm8Jb8gvCc7h5v2fQp8W2nDlKTXUiJZ3tq5sZ8bX1c handover sink on vault";
+
+    fn key() -> PublicKey {
+        PublicKey::parse(KEY).unwrap()
+    }
+
+    fn binding() -> Binding {
+        Binding { handover: "/usr/bin/handover".into(), channel: "data", home: None, from: None }
+    }
+
+    #[test]
+    fn only_one_plain_public_key_is_taken() {
+        assert!(PublicKey::parse(&format!("{KEY}\n")).is_ok());
+        let blob = KEY.split(' ').nth(1).unwrap();
+        for bad in [
+            String::new(),
+            format!("{KEY}\n{KEY}"),
+            format!("no-pty {KEY}"),
+            format!("command=\"x\" {KEY}"),
+            format!("ssh-rsa {blob}"),
+            format!("ssh-dss {blob}"),
+            format!("ssh-ed25519 {}", &blob[1..]),
+            "ssh-ed25519 ####".to_owned(),
+            format!("{KEY}\x1b[2J"),
+            "-----BEGIN OPENSSH PRIVATE KEY-----".to_owned(),
+        ] {
+            assert!(PublicKey::parse(&bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_bound_to_the_gate_and_nothing_else() {
+        assert_eq!(
+            binding().line(&key()).unwrap(),
+            format!("restrict,command=\"/usr/bin/handover source gate --channel data\" {KEY}")
+        );
+        let narrow = Binding {
+            from: Some("10.0.0.0/8,2001:db8::1".to_owned()),
+            home: Some("/srv/x".into()),
+            ..binding()
+        };
+        assert_eq!(
+            narrow.line(&key()).unwrap(),
+            format!(
+                "restrict,from=\"10.0.0.0/8,2001:db8::1\",command=\"/usr/bin/handover source gate --channel data --home /srv/x\" {KEY}"
+            )
+        );
+        for bad in ["", "\"", "a b", "a\nb", "$(x)"] {
+            assert!(Binding { from: Some(bad.to_owned()), ..binding() }.line(&key()).is_err(), "{bad:?}");
+            assert!(
+                Binding { handover: format!("/x{bad}\"").into(), ..binding() }.line(&key()).is_err(),
+                "{bad:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_key_gets_one_line_however_often_it_is_let_in_and_other_lines_stay() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(".ssh/authorized_keys");
+        assert_eq!(authorize(&file, &key(), &binding(), true).unwrap(), Outcome::Added);
+        assert!(!file.exists());
+        assert_eq!(authorize(&file, &key(), &binding(), false).unwrap(), Outcome::Added);
+        assert_eq!(authorize(&file, &key(), &binding(), false).unwrap(), Outcome::Already);
+        let narrow = Binding { from: Some("10.0.0.1".to_owned()), ..binding() };
+        assert_eq!(authorize(&file, &key(), &narrow, false).unwrap(), Outcome::Replaced);
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(text, narrow.line(&key()).unwrap() + "\n");
+        let mode = if users::is_root() { 0o644 } else { 0o600 };
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o7777, mode);
+    }
+
+    #[test]
+    fn a_line_of_somebody_else_for_the_key_is_not_touched() {
+        let other = format!("# mine\n{KEY}\n");
+        let error = added(&other, Path::new("/x"), &key(), "line").unwrap_err();
+        assert!(matches!(error, Error::Taken { line: 2, .. }), "{error}");
+        let (text, outcome) = added("# a comment without an end", Path::new("/x"), &key(), "line").unwrap();
+        assert_eq!((text.as_str(), outcome), ("# a comment without an end\nline\n", Outcome::Added));
+    }
+}

@@ -1,0 +1,312 @@
+//! Threads that read changed files: each file once, copied and hashed in the same pass.
+
+use std::{
+    ffi::OsString,
+    fs::File,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::SyncSender,
+    },
+    thread,
+    time::Duration,
+};
+
+use rustix::fs::{FileType, Mode, Stat};
+
+use super::{
+    cache::Known,
+    collect::{Attributes, Error, FileRecord, LinkKey, Record},
+};
+use crate::{
+    manifest::{Digest, entry::Time},
+    sys::{self, Dir, copy, copy::CopyError, durable, progress::Progress, xattr},
+};
+
+/// How often a file that changes while it is read is read again, before it is taken as it is.
+const ATTEMPTS: u32 = 3;
+/// Stored files are read-only for all, and closed to others.
+const STORED_MODE: u32 = 0o440;
+/// The room is looked at after this many copied bytes.
+const ROOM_STEP: u64 = 64 << 20;
+
+/// A file in an open folder.
+#[derive(Debug, Clone)]
+pub struct At {
+    /// The folder.
+    pub dir: Arc<Dir>,
+    /// The name in it.
+    pub name: OsString,
+}
+
+impl At {
+    /// The path for messages.
+    pub fn path(&self) -> PathBuf {
+        self.dir.join(&self.name)
+    }
+}
+
+/// A file to be read.
+#[derive(Debug)]
+pub struct Job {
+    /// Path as in the manifest.
+    pub path: Vec<u8>,
+    /// The original.
+    pub from: At,
+    /// Where the copy goes.
+    pub to: At,
+    /// The stored file of the generation before, and what is known of it.
+    pub previous: Option<(At, Known)>,
+    /// When the file system of the original was last synced, before this read.
+    pub synced: Time,
+    /// Where the result goes.
+    pub reply: SyncSender<Result<Record, Error>>,
+}
+
+/// What all copying threads share.
+#[derive(Debug)]
+pub struct Shared<'a> {
+    /// Whom new files are given to: the transport user's group may read them. None as an ordinary user.
+    pub owner: Option<(u32, u32)>,
+    /// Bytes of the file system that stay free for the application.
+    pub reserve: u64,
+    /// Counted along the way.
+    pub progress: &'a Progress,
+    /// Bytes copied since the room was looked at.
+    pub since_room: AtomicU64,
+    /// Bytes of originals that were read.
+    pub read: AtomicU64,
+}
+
+/// Works until no more jobs come.
+pub fn work(jobs: &crossbeam_channel::Receiver<Job>, shared: &Shared<'_>) {
+    for job in jobs {
+        let result = copy_file(&job, shared);
+        if job.reply.send(result).is_err() {
+            return; // The book was closed by an error; it tells.
+        }
+    }
+}
+
+fn copy_file(job: &Job, shared: &Shared<'_>) -> Result<Record, Error> {
+    let failed = |e: sys::Error| Record::Failed { path: job.path.clone(), why: e.source.to_string() };
+    let from = match open(&job.from) {
+        Ok(file) => file,
+        Err(e) if e.is_not_found() => return Ok(Record::Vanished),
+        Err(e) => return Ok(failed(e)),
+    };
+    let to = new_file(&job.to, shared.owner)?;
+    match copy_stable(job, shared, &from, &to) {
+        Ok((stat, content, unstable)) => {
+            let attributes = match xattr::of_open(&from, &job.from.path()) {
+                Ok(attributes) => attributes,
+                Err(e) => {
+                    durable::unlink_draft(&job.to.dir, &job.to.name)?;
+                    return Ok(failed(e));
+                }
+            };
+            link_if_same(job.previous.as_ref(), &job.to, content.sha256, shared.owner)?;
+            let stored = job.to.dir.stat(&job.to.name)?;
+            let found =
+                Found { content, stored_inode: stored.st_ino, attributes, unstable, synced: job.synced };
+            Ok(record(job.path.clone(), &stat, found))
+        }
+        Err(CopyError::Read(e)) => {
+            durable::unlink_draft(&job.to.dir, &job.to.name)?;
+            Ok(failed(e))
+        }
+        Err(CopyError::Write(e)) => Err(e.into()),
+        Err(CopyError::Interrupted(e)) => Err(e.into()),
+    }
+}
+
+/// Makes a new file of a draft, read-only and closed to others from its first moment.
+pub fn new_file(to: &At, owner: Option<(u32, u32)>) -> Result<File, Error> {
+    let file = to.dir.create_file(&to.name, STORED_MODE)?;
+    rustix::fs::fchmod(&file, Mode::from(STORED_MODE))
+        .map_err(|e| sys::Error::new("set the mode of", to.path(), e))?;
+    if let Some((uid, gid)) = owner {
+        let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+        rustix::fs::fchown(&file, Some(uid), Some(gid))
+            .map_err(|e| sys::Error::new("give away", to.path(), e))?;
+    }
+    Ok(file)
+}
+
+/// Opens a file for reading without changing its access time where we may.
+pub(super) fn open(at: &At) -> sys::Result<File> {
+    use rustix::fs::OFlags;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = match rustix::fs::openat(&*at.dir, &at.name, flags | OFlags::NOATIME, Mode::empty()) {
+        Err(rustix::io::Errno::PERM) => rustix::fs::openat(&*at.dir, &at.name, flags, Mode::empty()),
+        other => other,
+    };
+    opened.map(File::from).map_err(|e| sys::Error::new("open", at.path(), e))
+}
+
+/// Reads until the file was the same before and after, or it has been read often enough.
+fn copy_stable(
+    job: &Job,
+    shared: &Shared<'_>,
+    from: &File,
+    to: &File,
+) -> Result<(Stat, copy::Content, bool), CopyError> {
+    let path = job.from.path();
+    let look = || rustix::fs::fstat(from).map_err(|e| CopyError::Read(sys::Error::new("look at", &path, e)));
+    let mut attempt = 1;
+    loop {
+        let before = look()?;
+        if !FileType::from_raw_mode(before.st_mode).is_file() {
+            let changed = std::io::Error::other("it became something else while it was collected");
+            return Err(CopyError::Read(sys::Error::new("read", &path, changed)));
+        }
+        let mut seen = |bytes| {
+            shared.progress.add_bytes(bytes);
+            sys::signals::check()
+        };
+        // A clone is made at one instant and then hashed; without clones the copy and the hash are one pass.
+        let content = if rustix::fs::ioctl_ficlone(to, from).is_ok() {
+            copy::hash_and_copy(to, None, &path, &mut seen)?
+        } else {
+            copy::hash_and_copy(from, Some(to), &path, &mut seen)?
+        };
+        shared.read.fetch_add(content.size, Ordering::Relaxed);
+        keep_reserve(shared, to, content.size)?;
+        let after = look()?;
+        let stable = stamp(&before) == stamp(&after) && u64::try_from(after.st_size) == Ok(content.size);
+        if stable || attempt >= ATTEMPTS {
+            return Ok((after, content, !stable));
+        }
+        attempt += 1;
+        thread::sleep(Duration::from_millis(100));
+        to.set_len(0).map_err(|e| CopyError::Write(sys::Error::new("write the copy of", &path, e)))?;
+    }
+}
+
+pub(super) fn stamp(stat: &Stat) -> (i64, Time, Time) {
+    (stat.st_size, mtime(stat), ctime(stat))
+}
+
+/// The room that belongs to the application is not taken from it.
+pub(super) fn keep_reserve(shared: &Shared<'_>, to: &File, copied: u64) -> Result<(), CopyError> {
+    if shared.since_room.fetch_add(copied, Ordering::Relaxed) + copied < ROOM_STEP {
+        return Ok(());
+    }
+    shared.since_room.store(0, Ordering::Relaxed);
+    let room = rustix::fs::fstatvfs(to)
+        .map_err(|e| CopyError::Write(sys::Error::new("look at the room of", "the home", e)))?;
+    if room.f_bavail.saturating_mul(room.f_frsize) < shared.reserve {
+        let full = std::io::Error::from_raw_os_error(libc::ENOSPC);
+        return Err(CopyError::Write(sys::Error::new(
+            "go on: the room kept for the application (`reserve`) is reached, writing",
+            "the draft",
+            full,
+        )));
+    }
+    Ok(())
+}
+
+/// If the content is what it was, the copy is dropped and the stored file of before gets a further name.
+pub fn link_if_same(
+    previous: Option<&(At, Known)>,
+    to: &At,
+    sha256: [u8; 32],
+    owner: Option<(u32, u32)>,
+) -> Result<(), Error> {
+    let Some((previous, known)) = previous.filter(|(_, known)| known.digest.0 == sha256) else {
+        return Ok(());
+    };
+    let temporary =
+        At { dir: Arc::clone(&to.dir), name: format!(".handover-link-{}", known.stored_inode).into() };
+    if link_checked(previous, &temporary, known, owner)? {
+        durable::replace_draft(&temporary.dir, &temporary.name, &to.name)?;
+    }
+    Ok(())
+}
+
+/// Links a stored file of the generation before into the draft, and proves afterwards that it is what root remembers.
+///
+/// The transport user owns the folder that the stored file is in and may have put something else there. The new name
+/// lies in a folder that only we can reach: so what is seen there, after the link was made, cannot be exchanged any more.
+pub fn link_checked(previous: &At, to: &At, known: &Known, owner: Option<(u32, u32)>) -> Result<bool, Error> {
+    match previous.dir.link(&previous.name, &to.dir, &to.name) {
+        Ok(()) => {}
+        Err(e) if e.is_storage() => return Err(e.into()),
+        Err(_) => return Ok(false), // It is gone, or has as many names as it can have: the file is read again.
+    }
+    let stat = to.dir.stat(&to.name)?;
+    let same = FileType::from_raw_mode(stat.st_mode).is_file()
+        && stat.st_mode & 0o7777 == STORED_MODE
+        && stat.st_uid == sys::users::euid()
+        && owner.is_none_or(|(_, gid)| stat.st_gid == gid)
+        && stat.st_ino == known.stored_inode
+        && u64::try_from(stat.st_size) == Ok(known.size);
+    if !same {
+        durable::unlink_draft(&to.dir, &to.name)?;
+    }
+    Ok(same)
+}
+
+/// What was found in a file that was read.
+#[derive(Debug)]
+pub struct Found {
+    /// Size and hash.
+    pub content: copy::Content,
+    /// Inode of the stored file.
+    pub stored_inode: u64,
+    /// Extended attributes.
+    pub attributes: Attributes,
+    /// It kept changing.
+    pub unstable: bool,
+    /// The sync before the read.
+    pub synced: Time,
+}
+
+/// The record of a file that was read.
+pub fn record(path: Vec<u8>, stat: &Stat, found: Found) -> Record {
+    let (mtime, ctime) = (mtime(stat), ctime(stat));
+    let known = Known {
+        path,
+        device: stat.st_dev,
+        inode: stat.st_ino,
+        size: found.content.size,
+        mtime,
+        ctime,
+        settled: !found.unstable && settled(mtime, found.synced) && settled(ctime, found.synced),
+        plain: found.attributes.is_empty(),
+        digest: Digest(found.content.sha256),
+        stored_inode: found.stored_inode,
+    };
+    Record::File(Box::new(FileRecord {
+        mode: stat.st_mode & 0o7777,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        links: LinkKey::of(stat),
+        attributes: found.attributes,
+        unstable: found.unstable,
+        known,
+    }))
+}
+
+/// Whether a time is older than a sync by 2 s: any later store into the file then gives it another time.
+pub fn settled(time: Time, synced: Time) -> bool {
+    (time.seconds.saturating_add(2), time.nanoseconds) < (synced.seconds, synced.nanoseconds)
+}
+
+/// The time of the last change of content.
+pub fn mtime(stat: &Stat) -> Time {
+    Time { seconds: stat.st_mtime, nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or(0) }
+}
+
+/// The time of the last change of anything.
+pub fn ctime(stat: &Stat) -> Time {
+    Time { seconds: stat.st_ctime, nanoseconds: u32::try_from(stat.st_ctime_nsec).unwrap_or(0) }
+}
+
+/// Syncs the file system of an open file or folder; gives the time at which the sync began.
+pub fn sync_of(fd: impl std::os::fd::AsFd, path: &std::path::Path) -> sys::Result<Time> {
+    let now = sys::clock::now();
+    rustix::fs::syncfs(fd.as_fd()).map_err(|e| sys::Error::new("sync the file system of", path, e))?;
+    Ok(Time { seconds: now.as_second(), nanoseconds: u32::try_from(now.subsec_nanosecond()).unwrap_or(0) })
+}

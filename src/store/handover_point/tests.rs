@@ -1,0 +1,661 @@
+use std::{
+    collections::BTreeSet,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    time::Duration,
+};
+
+use super::{testing::*, *};
+use crate::{
+    manifest::{Channel, Digest, Seal},
+    sys::{durable, users},
+};
+
+const DAY: Duration = Duration::from_secs(86_400);
+const GENERATION: &str = "generation.toml";
+
+fn accept(home: &Home, sealed: &Sealed) -> Acceptance {
+    let text = receipt(sealed.id(), &sealed.seal());
+    home.point.accept(sealed.id(), &sealed.seal(), &text, at(9)).unwrap()
+}
+
+fn waiting(home: &Home) -> Vec<GenerationId> {
+    home.point.waiting().unwrap().items.iter().map(|w| w.found.id().clone()).collect()
+}
+
+fn stored(home: &Home) -> Vec<GenerationId> {
+    home.point.stored().unwrap().items.iter().map(|s| s.found.id().clone()).collect()
+}
+
+fn gone(list: Vec<Gone>) -> Vec<GenerationId> {
+    list.into_iter().map(|g| g.id).collect()
+}
+
+fn dir(home: &Home, place: &str, id: &GenerationId) -> Dir {
+    Dir::open(home.path().join(place).join(id.as_str())).unwrap()
+}
+
+// Layout
+
+#[test]
+fn a_home_is_made_once_and_then_there_is_nothing_left_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a/home");
+    let plan = HandoverPoint::plan(&path, Channel::Data, owner()).unwrap();
+    assert!(!path.exists());
+    assert_eq!(HandoverPoint::create(&path, Channel::Data, owner()).unwrap(), plan);
+    assert_eq!(plan.len(), 8);
+    assert_eq!(HandoverPoint::create(&path, Channel::Data, owner()).unwrap(), []);
+    let point = HandoverPoint::open(&path, Channel::Data).unwrap();
+    assert!(point.restore().is_some() && point.restored().is_some());
+    assert_eq!(point.transport_user(), owner().unwrap_or((users::euid(), users::egid())));
+    let mode = |name: &str| std::fs::metadata(path.join(name)).unwrap().permissions().mode() & 0o7777;
+    assert_eq!((mode("."), mode("gate"), mode("collecting")), (0o750, 0o750, 0o700));
+    for name in ["transport-outgoing", "store", "condemned", "restore", "restored"] {
+        assert_eq!(mode(name), 0o700, "{name}");
+    }
+    if let Some((uid, _)) = owner() {
+        let owner = |name: &str| std::fs::metadata(path.join(name)).unwrap().uid();
+        assert_eq!([owner("."), owner("gate"), owner("collecting"), owner("restored")], [0; 4]);
+        assert_eq!(
+            [owner("transport-outgoing"), owner("store"), owner("condemned"), owner("restore")],
+            [uid; 4]
+        );
+    }
+}
+
+#[test]
+fn a_home_that_was_cut_short_or_changed_is_put_right() {
+    let home = home(Channel::Data);
+    std::fs::remove_dir(home.path().join("store")).unwrap();
+    std::fs::set_permissions(home.path().join("collecting"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let text = HandoverPoint::open(&home.path(), Channel::Data).unwrap_err().to_string();
+    assert!(text.contains("store: the folder is missing") && text.contains("handover source init"), "{text}");
+    let plan = HandoverPoint::plan(&home.path(), Channel::Data, owner()).unwrap();
+    let texts: Vec<String> = plan.iter().map(Change::to_string).collect();
+    assert!(
+        texts[0].starts_with("set the mode of ") && texts[0].ends_with("/collecting to 0700"),
+        "{texts:?}"
+    );
+    assert!(texts[1].starts_with("make the folder ") && texts[1].ends_with("/store"), "{texts:?}");
+    assert_eq!(HandoverPoint::create(&home.path(), Channel::Data, owner()).unwrap(), plan);
+    home.reopened();
+}
+
+#[test]
+fn a_folder_that_others_could_write_to_or_swap_is_refused() {
+    let home = home(Channel::Data);
+    std::fs::set_permissions(home.path().join("gate"), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let text = HandoverPoint::open(&home.path(), Channel::Data).unwrap_err().to_string();
+    assert!(text.contains("gate: its mode 0777 lets others in, 0750 is meant"), "{text}");
+    HandoverPoint::create(&home.path(), Channel::Data, owner()).unwrap();
+    let Some((uid, gid)) = owner() else { return println!("not root: owners cannot be changed here") };
+    std::os::unix::fs::chown(home.path(), Some(uid), Some(gid)).unwrap();
+    let text = HandoverPoint::open(&home.path(), Channel::Data).unwrap_err().to_string();
+    assert!(text.contains("it belongs to user 65534, not to user 0"), "{text}");
+}
+
+#[test]
+fn who_may_use_the_restore_drop_point_is_assigned_by_hand() {
+    let home = home(Channel::Data);
+    std::fs::set_permissions(home.path().join("restore"), std::fs::Permissions::from_mode(0o770)).unwrap();
+    home.reopened();
+}
+
+#[test]
+fn a_link_in_the_place_of_a_folder_is_refused() {
+    let home = home(Channel::Data);
+    std::fs::rename(home.path().join("store"), home.path().join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink("elsewhere", home.path().join("store")).unwrap();
+    for result in [
+        HandoverPoint::open(&home.path(), Channel::Data).map(drop),
+        HandoverPoint::open_for_gate(&home.path()).map(drop),
+        HandoverPoint::create(&home.path(), Channel::Data, owner()).map(drop),
+    ] {
+        assert!(result.unwrap_err().to_string().contains("a link or file, not a folder"));
+    }
+}
+
+#[test]
+fn a_place_on_another_mount_is_refused() {
+    // A folder bound to itself is another mount of the same device, which a rename cannot cross.
+    let home = home(Channel::Data);
+    let store = home.path().join("store");
+    let run = |program: &str, args: &[&str]| {
+        let done = crate::sys::child::command(program).args(args).arg(&store).output();
+        done.is_ok_and(|d| d.status.success())
+    };
+    if !users::is_root() || !run("mount", &["--bind", &store.to_string_lossy()]) {
+        return println!("mounts cannot be made here");
+    }
+    let opened = HandoverPoint::open(&home.path(), Channel::Data);
+    assert!(run("umount", &["--lazy"]));
+    assert!(opened.unwrap_err().to_string().contains("store: it is on another file system or mount"));
+}
+
+#[test]
+fn the_log_channel_needs_no_restore_drop_point() {
+    let home = home(Channel::Logs);
+    assert_eq!(home.names("."), ["collecting", "condemned", "gate", "store", "transport-outgoing"]);
+    assert!(home.point.restore().is_none());
+}
+
+#[test]
+fn the_gate_sees_what_waits_and_makes_no_drafts() {
+    let home = home(Channel::Data);
+    let sealed = home.seal(1);
+    as_transport_user(|| {
+        let point = HandoverPoint::open_for_gate(&home.path()).unwrap();
+        assert_eq!(point.waiting().unwrap().items.len(), 1);
+        assert_eq!(point.locate(sealed.id()).unwrap().unwrap().0, Place::Waiting);
+        assert!(point.begin(&id(2)).unwrap_err().to_string().contains("not for the gate"));
+        assert!(point.recover(at(1)).is_err());
+    });
+}
+
+// Drafts
+
+#[test]
+fn a_sealed_generation_is_whole_and_the_transport_user_can_move_but_not_change_it() {
+    let home = home(Channel::Data);
+    let sealed = home.seal(1);
+    let path = home.path().join("transport-outgoing").join(sealed.id().as_str());
+    let text = std::fs::read(path.join(GENERATION)).unwrap();
+    assert_eq!(sealed.seal(), Digest::of(&text));
+    assert_eq!(home.names("collecting"), [""; 0]);
+    let (uid, gid) = home.point.transport_user();
+    let expected = BTreeSet::from([(true, uid, gid, 0o750), (false, users::euid(), gid, 0o440)]);
+    assert_eq!(owners(&path), expected);
+    if owner().is_some() {
+        as_transport_user(|| {
+            let file = std::fs::OpenOptions::new().write(true).open(path.join("data/www/index"));
+            assert_eq!(file.unwrap_err().kind(), std::io::ErrorKind::PermissionDenied);
+            assert_eq!(std::fs::read(path.join("data/www/index")).unwrap(), b"hello");
+        });
+    }
+}
+
+#[test]
+fn nothing_but_readable_files_and_folders_is_sealed() {
+    let home = home(Channel::Data);
+    type Spoil = fn(&Draft);
+    let spoil: [Spoil; 3] = [
+        |draft| std::os::unix::fs::symlink("/etc/shadow", draft.data().join("link")).unwrap(),
+        |draft| drop(draft.data().create_file("open", 0o666).unwrap()),
+        |draft| put(draft.dir(), GENERATION, b"", None),
+    ];
+    for act in spoil {
+        let draft = home.point.begin(&id(1)).unwrap();
+        act(&draft);
+        draft.seal(&generation(1, Channel::Data, &[])).unwrap_err();
+        assert_eq!(home.names("collecting"), [""; 0]);
+        assert_eq!(home.names("transport-outgoing"), [""; 0]);
+    }
+    let draft = home.point.begin(&id(1)).unwrap();
+    let text = draft.seal(&generation(2, Channel::Data, &[])).unwrap_err().to_string();
+    assert!(text.contains("would be sealed as 20261123T050000Z"), "{text}");
+}
+
+#[test]
+fn a_deep_tree_is_handed_over_to_the_last_folder() {
+    let home = home(Channel::Data);
+    let draft = home.point.begin(&id(1)).unwrap();
+    let mut dir = draft.data().try_clone().unwrap();
+    for _ in 0..300 {
+        dir = dir.create_dir("d", 0o700).unwrap();
+    }
+    put(&dir, "file", b"", draft.new_file_owner());
+    draft.seal(&generation(1, Channel::Data, &[])).unwrap();
+    let (uid, gid) = home.point.transport_user();
+    let folders = owners(&home.path().join("transport-outgoing"));
+    assert!(folders.iter().filter(|f| f.0).all(|f| (f.1, f.2) == (uid, gid)));
+}
+
+#[test]
+fn an_id_is_free_only_if_no_place_and_no_ledger_has_it() {
+    let home = home(Channel::Data);
+    let free = |point: &HandoverPoint| point.free_id(at(1), |known| known.as_str().ends_with("Z-4")).unwrap();
+    assert_eq!(free(&home.point), id(1));
+    home.seal(1);
+    assert_eq!(free(&home.point), GenerationId::at(at(1), 2));
+    let draft = home.point.begin(&GenerationId::at(at(1), 2)).unwrap();
+    std::fs::create_dir(home.path().join("condemned/.deleting-20261123T040000Z-3")).unwrap();
+    assert_eq!(free(&home.point), GenerationId::at(at(1), 5));
+    draft.discard().unwrap();
+    assert_eq!(free(&home.point), GenerationId::at(at(1), 2));
+}
+
+// Accept
+
+#[test]
+fn an_accepted_generation_moves_with_its_receipt_and_again_changes_nothing() {
+    let home = home(Channel::Data);
+    let sealed = home.seal(1);
+    let text = receipt(sealed.id(), &sealed.seal());
+    assert_eq!(accept(&home, &sealed), Acceptance::Accepted(Digest::of(&text)));
+    assert_eq!(accept(&home, &sealed), Acceptance::Already(Digest::of(&text)));
+    assert_eq!((waiting(&home), stored(&home)), (vec![], vec![id(1)]));
+    // Another receipt for the same seal: the first one wins.
+    let other = [&text[..], b"# again\n"].concat();
+    let answer = home.point.accept(sealed.id(), &sealed.seal(), &other, at(9)).unwrap();
+    assert_eq!(answer, Acceptance::Already(Digest::of(&text)));
+    let here = home.point.stored().unwrap().items.remove(0);
+    assert_eq!(here.receipt.unwrap().sink, "vault");
+}
+
+#[test]
+fn what_an_accept_that_was_cut_left_half_written_goes_with_the_next() {
+    let home = home(Channel::Data);
+    let sealed = home.seal(1);
+    let half = ".receipt.toml.0123456789ab";
+    put(&dir(&home, "transport-outgoing", sealed.id()), half, b"form", None);
+    assert!(matches!(accept(&home, &sealed), Acceptance::Accepted(_)));
+    assert!(dir(&home, "store", sealed.id()).stat_if_any(half).unwrap().is_none());
+}
+
+#[test]
+fn the_transport_user_can_accept() {
+    let home = home(Channel::Data);
+    let sealed = home.seal(1);
+    as_transport_user(|| {
+        let point = HandoverPoint::open_for_gate(&home.path()).unwrap();
+        let text = receipt(sealed.id(), &sealed.seal());
+        assert!(matches!(
+            point.accept(sealed.id(), &sealed.seal(), &text, at(9)).unwrap(),
+            Acceptance::Accepted(_)
+        ));
+        assert_eq!(point.stored().unwrap().items.len(), 1);
+    });
+    // Root may do the rest, and the transport user can read what root wrote.
+    for hour in 2..5 {
+        home.seal_and_accept(hour);
+    }
+    assert_eq!(gone(home.point.prune(1, at(9)).unwrap()), [id(1), id(2), id(3)]);
+    as_transport_user(|| {
+        let point = HandoverPoint::open_for_gate(&home.path()).unwrap();
+        assert_eq!(point.condemned().unwrap().items.iter().filter(|c| c.note.is_some()).count(), 3);
+        assert_eq!(point.stored().unwrap().items[0].receipt.as_ref().unwrap().id, id(4));
+        assert_eq!(point.purge_condemned(DAY, at(40)).unwrap().len(), 3);
+    });
+    assert_eq!(home.names("condemned"), [""; 0]);
+}
+
+#[test]
+fn an_accept_that_was_cut_at_any_step_ends_the_same_when_it_is_run_again() {
+    type Cut = fn(&Home, &Sealed);
+    let receipt_written: Cut = |home, sealed| {
+        put(
+            &dir(home, "transport-outgoing", sealed.id()),
+            "receipt.toml",
+            &receipt(sealed.id(), &sealed.seal()),
+            home.point.new_file_owner(),
+        );
+    };
+    let half_written: Cut = |home, sealed| {
+        put(&dir(home, "transport-outgoing", sealed.id()), ".receipt.toml.0123456789ab", b"format =", None);
+    };
+    for (what, cut) in [("temporary", half_written), ("receipt", receipt_written)] {
+        let again = home(Channel::Data);
+        let sealed = again.seal(1);
+        cut(&again, &sealed);
+        assert!(matches!(accept(&again, &sealed), Acceptance::Accepted(_)), "{what}");
+        assert_eq!((waiting(&again), stored(&again)), (vec![], vec![id(1)]));
+
+        let recovered = home(Channel::Data);
+        let sealed = recovered.seal(1);
+        cut(&recovered, &sealed);
+        let done = recovered.point.recover(at(2)).unwrap();
+        assert_eq!(recovered.point.recover(at(2)).unwrap(), []);
+        assert_eq!(recovered.copies(sealed.id()), 1);
+        if what == "receipt" {
+            assert_eq!(done, [Recovered::Acceptance(id(1))]);
+            assert!(matches!(accept(&recovered, &sealed), Acceptance::Already(_)));
+        } else {
+            assert!(matches!(accept(&recovered, &sealed), Acceptance::Accepted(_)));
+        }
+        let names = dir(&recovered, "store", sealed.id()).names().unwrap();
+        assert!(!names.iter().any(|n| owned::is_temporary(n)), "{names:?}");
+    }
+}
+
+#[test]
+fn a_receipt_for_something_else_moves_nothing() {
+    let home = home(Channel::Data);
+    let sealed = home.seal(1);
+    let other: Seal = Digest::of(b"other");
+    let try_with = |seal: &Seal, text: &[u8]| home.point.accept(sealed.id(), seal, text, at(2)).unwrap();
+    assert_eq!(try_with(&other, &receipt(sealed.id(), &other)), Acceptance::OtherSeal);
+    let bad = [
+        receipt(&id(2), &sealed.seal()),
+        receipt(sealed.id(), &other),
+        b"format = 1".to_vec(),
+        [&receipt(sealed.id(), &sealed.seal())[..], b"more = true"].concat(),
+        receipt(sealed.id(), &sealed.seal()).repeat(20),
+        String::from_utf8(receipt(sealed.id(), &sealed.seal()))
+            .unwrap()
+            .replace("format = 1", "format = 2")
+            .into(),
+    ];
+    for text in bad {
+        assert!(matches!(try_with(&sealed.seal(), &text), Acceptance::BadReceipt(_)));
+    }
+    assert_eq!(waiting(&home), [id(1)]);
+    assert!(dir(&home, "transport-outgoing", sealed.id()).stat_if_any("receipt.toml").unwrap().is_none());
+    accept(&home, &sealed);
+    assert_eq!(try_with(&other, &receipt(sealed.id(), &other)), Acceptance::OtherSeal);
+    assert_eq!(home.point.accept(&id(5), &other, &receipt(&id(5), &other), at(2)).unwrap(), Acceptance::Gone);
+}
+
+#[test]
+fn what_retention_took_before_the_receipt_came_is_gone_and_can_still_be_taken_back() {
+    let home = home(Channel::Data);
+    let sealed: Vec<Sealed> = (1..=4).map(|hour| home.seal(hour)).collect();
+    assert_eq!(gone(home.point.drop_eldest_waiting(2, at(5)).unwrap()), [id(1), id(2)]);
+    assert_eq!(home.point.drop_eldest_waiting(2, at(5)).unwrap(), []);
+    assert_eq!(accept(&home, &sealed[0]), Acceptance::Gone);
+    let other = Digest::of(b"other");
+    let answer = home.point.accept(&id(1), &other, &receipt(&id(1), &other), at(5)).unwrap();
+    assert_eq!(answer, Acceptance::OtherSeal);
+    assert_eq!(home.point.undo(&id(1)).unwrap(), Some(Place::Waiting));
+    assert_eq!(home.point.undo(&id(1)).unwrap(), None);
+    assert_eq!(waiting(&home), [id(1), id(3), id(4)]);
+    assert!(matches!(accept(&home, &sealed[0]), Acceptance::Accepted(_)));
+}
+
+#[test]
+fn accepted_logs_leave_their_receipt_and_can_be_offered_again() {
+    let home = home(Channel::Logs);
+    let sealed = home.seal(1);
+    assert!(matches!(accept(&home, &sealed), Acceptance::Accepted(_)));
+    assert!(matches!(accept(&home, &sealed), Acceptance::Already(_)));
+    assert_eq!(home.names("store"), ["20261123T040000Z.receipt.toml"]);
+    let listing = home.point.stored().unwrap();
+    assert!(listing.items.is_empty() && listing.strange.is_empty());
+    assert_eq!(home.point.log_receipts().unwrap()[0].id, id(1));
+    assert_eq!(home.copies(sealed.id()), 1);
+    assert_ne!(home.point.free_id(at(1), |_| false).unwrap(), id(1));
+
+    assert_eq!(home.point.undo(sealed.id()).unwrap(), Some(Place::Waiting));
+    assert_eq!(home.names("store"), [""; 0]);
+    assert!(matches!(accept(&home, &sealed), Acceptance::Accepted(_)));
+    assert_eq!(home.point.purge_condemned(DAY, at(40)).unwrap(), [id(1)]);
+    assert!(matches!(accept(&home, &sealed), Acceptance::Already(_)));
+}
+
+#[test]
+fn an_accept_of_logs_that_was_cut_between_receipt_and_move_is_finished() {
+    for with_recover in [false, true] {
+        let home = home(Channel::Logs);
+        let sealed = home.seal(1);
+        let text = receipt(sealed.id(), &sealed.seal());
+        put(
+            &home.point.outgoing.open_dir(sealed.id()).unwrap(),
+            "receipt.toml",
+            &text,
+            home.point.new_file_owner(),
+        );
+        put(&home.point.store, "20261123T040000Z.receipt.toml", &text, home.point.new_file_owner());
+        if with_recover {
+            assert_eq!(home.point.recover(at(2)).unwrap(), [Recovered::Acceptance(id(1))]);
+        } else {
+            assert!(matches!(accept(&home, &sealed), Acceptance::Accepted(_)));
+        }
+        assert!(matches!(accept(&home, &sealed), Acceptance::Already(_)));
+        assert_eq!((home.names("transport-outgoing").len(), home.copies(sealed.id())), (0, 1));
+    }
+}
+
+#[test]
+fn logs_are_never_dropped_from_a_full_handover_point() {
+    let home = home(Channel::Logs);
+    (1..=5).for_each(|hour| drop(home.seal(hour)));
+    assert_eq!(home.point.drop_eldest_waiting(1, at(6)).unwrap(), []);
+    assert_eq!(waiting(&home).len(), 5);
+}
+
+// Retention
+
+#[test]
+fn the_source_store_keeps_so_many_and_always_the_newest_good_copy_of_each_element() {
+    let home = home(Channel::Data);
+    for (hour, db) in [(1, true), (2, false), (3, false), (4, false)] {
+        let sealed = home.seal_with(hour, &[("www", true), ("db", db)]);
+        accept(&home, &sealed);
+    }
+    let list = home.point.prune(2, at(9)).unwrap();
+    assert_eq!(list, [Gone { id: id(2), why: "not among the last 2".into() }]);
+    assert_eq!(stored(&home), [id(1), id(3), id(4)]);
+    assert_eq!(home.point.prune(2, at(9)).unwrap(), []);
+    assert_eq!(home.point.prune(0, at(9)).unwrap().len(), 1);
+    assert_eq!(stored(&home), [id(1), id(4)]);
+}
+
+#[test]
+fn what_is_being_read_is_neither_dropped_nor_pruned_nor_purged() {
+    let home = home(Channel::Data);
+    (1..=3).for_each(|hour| drop(home.seal(hour)));
+    let held = home.reopened().hold(&id(1)).unwrap().unwrap();
+    assert_eq!(held.place, Place::Waiting);
+    assert_eq!(
+        home.point.waiting().unwrap().items.iter().map(|w| w.reading).collect::<Vec<_>>(),
+        [true, false, false]
+    );
+    assert_eq!(gone(home.point.drop_eldest_waiting(1, at(4)).unwrap()), [id(2)]);
+    assert!(matches!(accept(&home, &home_sealed(&home, 1)), Acceptance::Accepted(_)));
+    home.seal_and_accept(4);
+    assert_eq!(home.point.prune(1, at(5)).unwrap(), []);
+    drop(held);
+    assert_eq!(gone(home.point.prune(1, at(5)).unwrap()), [id(1)]);
+
+    let condemned = dir(&home, "condemned", &id(1));
+    assert!(crate::sys::lock::try_shared_on(&condemned, condemned.path()).unwrap());
+    assert_eq!(home.point.purge_condemned(DAY, at(99)).unwrap(), [id(2)]);
+    drop(condemned);
+    assert_eq!(home.point.purge_condemned(DAY, at(99)).unwrap(), [id(1)]);
+}
+
+/// The sealed generation of that hour as it lies there, to accept it later.
+fn home_sealed(home: &Home, hour: i64) -> Sealed {
+    let (_, dir) = home.point.locate(&id(hour)).unwrap().unwrap();
+    let found = Found::load(&dir, &id(hour)).unwrap();
+    Sealed::for_test(found.generation.id, found.seal)
+}
+
+#[test]
+fn condemned_ones_can_be_taken_back_until_the_time_is_over() {
+    let home = home(Channel::Data);
+    (1..=3).for_each(|hour| drop(home.seal_and_accept(hour)));
+    home.point.prune(1, at(10)).unwrap();
+    let listing = home.point.condemned().unwrap();
+    let note = listing.items[0].note.clone().unwrap();
+    assert_eq!((note.at, note.why.as_str()), (at(10), "not among the last 1"));
+    assert_eq!(home.point.purge_condemned(DAY, at(33)).unwrap(), []);
+    assert_eq!(home.point.undo(&id(1)).unwrap(), Some(Place::Stored));
+    assert!(dir(&home, "store", &id(1)).stat_if_any(CONDEMNED_NOTE).unwrap().is_none());
+    assert_eq!(home.point.purge_condemned(DAY, at(34)).unwrap(), [id(2)]);
+    assert_eq!(stored(&home), [id(1), id(3)]);
+}
+
+#[test]
+fn a_condemned_one_without_a_note_or_from_the_future_gets_its_time_from_now_on() {
+    let home = home(Channel::Data);
+    (1..=3).for_each(|hour| drop(home.seal_and_accept(hour)));
+    home.point.prune(1, at(9000)).unwrap();
+    durable::remove_file(&dir(&home, "condemned", &id(1)), CONDEMNED_NOTE).unwrap();
+    assert_eq!(home.point.purge_condemned(DAY, at(10)).unwrap(), []);
+    assert_eq!(home.point.purge_condemned(DAY, at(33)).unwrap(), []);
+    assert_eq!(home.point.purge_condemned(DAY, at(34)).unwrap(), [id(1), id(2)]);
+}
+
+#[test]
+fn a_condemnation_that_was_cut_before_the_move_leaves_the_generation_where_it_was() {
+    let home = home(Channel::Data);
+    let sealed = home.seal(1);
+    home.seal_and_accept(2);
+    for place in ["transport-outgoing/20261123T040000Z", "store/20261123T050000Z"] {
+        put(&Dir::open(home.path().join(place)).unwrap(), CONDEMNED_NOTE, b"format = 1", None);
+    }
+    assert_eq!((waiting(&home), stored(&home)), (vec![id(1)], vec![id(2)]));
+    assert_eq!(home.point.recover(at(3)).unwrap(), []);
+    assert!(dir(&home, "store", &id(2)).stat_if_any(CONDEMNED_NOTE).unwrap().is_none());
+    assert!(matches!(accept(&home, &sealed), Acceptance::Accepted(_)));
+}
+
+#[test]
+fn a_deletion_that_was_cut_is_finished_and_never_looks_like_a_generation() {
+    let home = home(Channel::Data);
+    home.seal_and_accept(1);
+    std::fs::rename(
+        home.path().join("store/20261123T040000Z"),
+        home.path().join("condemned/.deleting-20261123T040000Z"),
+    )
+    .unwrap();
+    assert!(home.point.condemned().unwrap().items.is_empty());
+    assert_eq!(home.point.undo(&id(1)).unwrap(), None);
+    assert_eq!(home.point.recover(at(2)).unwrap(), [Recovered::Deletion("20261123T040000Z".into())]);
+    assert_eq!(home.names("condemned"), [""; 0]);
+}
+
+#[test]
+fn a_copy_that_a_provider_put_back_makes_way() {
+    let home = home(Channel::Data);
+    let sealed = home.seal_and_accept(1);
+    home.seal_and_accept(2);
+    let copy = |from: &str, to: &str| {
+        let status = crate::sys::child::command("cp")
+            .arg("-a")
+            .args([home.path().join(from), home.path().join(to)])
+            .status();
+        assert!(status.unwrap().success());
+    };
+    // It waits again although it was accepted.
+    copy("store/20261123T040000Z", "transport-outgoing");
+    assert!(matches!(accept(&home, &sealed), Acceptance::Already(_)));
+    assert_eq!(home.point.recover(at(3)).unwrap(), [Recovered::Duplicate(id(1))]);
+    assert_eq!(home.point.recover(at(3)).unwrap(), []);
+    // It is in the way of a condemnation.
+    assert_eq!(gone(home.point.prune(1, at(4)).unwrap()), [id(1)]);
+    assert_eq!(home.copies(&id(1)), 1);
+}
+
+// Reject
+
+#[test]
+fn a_rejected_generation_is_marked_and_its_paths_are_read_afresh_next_time() {
+    let home = home(Channel::Data);
+    let sealed = home.seal(1);
+    let paths = vec![b"www/index".to_vec(), b"www/\xff\n".to_vec()];
+    let reject = |paths: Vec<Vec<u8>>| home.point.reject(sealed.id(), &sealed.seal(), paths, at(2)).unwrap();
+    as_transport_user(|| {
+        let point = HandoverPoint::open_for_gate(&home.path()).unwrap();
+        let answer = point.reject(sealed.id(), &sealed.seal(), paths.clone(), at(2)).unwrap();
+        assert_eq!(answer, Rejection::Rejected(2));
+    });
+    assert_eq!(reject(vec![b"other".to_vec()]), Rejection::Rejected(2));
+    let rejected = home.point.waiting().unwrap().items.remove(0).rejected.unwrap();
+    assert_eq!(rejected, Rejected { at: Some(at(2)), paths: paths.clone() });
+    assert_eq!(
+        home.point.rejections().unwrap(),
+        Rejections { ids: vec![id(1)], paths: paths.into_iter().collect() }
+    );
+    assert_eq!(home.point.reject(&id(7), &sealed.seal(), vec![], at(2)).unwrap(), Rejection::Gone);
+    let other = Digest::of(b"other");
+    assert_eq!(home.point.reject(sealed.id(), &other, vec![], at(2)).unwrap(), Rejection::OtherSeal);
+}
+
+#[test]
+fn a_rejected_generation_goes_once_newer_ones_hold_all_that_was_good_in_it() {
+    let home = home(Channel::Data);
+    let first = home.seal_with(1, &[("www", true), ("db", true)]);
+    home.point.reject(first.id(), &first.seal(), vec![b"www/index".to_vec()], at(2)).unwrap();
+    let handled = home.point.rejections().unwrap();
+    home.seal_with(3, &[("www", true), ("db", false)]);
+    assert_eq!(home.point.clear_rejected(&handled, at(3)).unwrap(), []);
+    let second = home.seal_with(4, &[("db", true)]);
+    assert_eq!(home.point.clear_rejected(&Rejections::default(), at(4)).unwrap(), []);
+    // Rejected after the collect had asked: it waits for the next one.
+    home.point.reject(second.id(), &second.seal(), vec![], at(4)).unwrap();
+    assert_eq!(home.point.clear_rejected(&handled, at(4)).unwrap(), []);
+    home.seal_with(5, &[("db", true)]);
+    assert_eq!(home.point.clear_rejected(&handled, at(5)).unwrap(), [id(1)]);
+    assert_eq!(home.point.drop_eldest_waiting(7, at(5)).unwrap(), []);
+    assert_eq!(waiting(&home), [id(3), id(4), id(5)]);
+}
+
+#[test]
+fn a_note_of_rejection_that_cannot_be_read_still_rejects() {
+    let home = home(Channel::Data);
+    let sealed = home.seal(1);
+    put(&dir(&home, "transport-outgoing", sealed.id()), "rejected.json", b"{", None);
+    let rejected = home.point.waiting().unwrap().items.remove(0).rejected.unwrap();
+    assert_eq!(rejected, Rejected { at: None, paths: vec![] });
+    assert_eq!(
+        home.point.reject(sealed.id(), &sealed.seal(), vec![b"a".to_vec()], at(2)).unwrap(),
+        Rejection::Rejected(1)
+    );
+    assert_eq!(home.point.rejections().unwrap().paths.len(), 1);
+}
+
+// Recovery and strange things
+
+#[test]
+fn a_draft_that_was_cut_is_deleted_and_what_was_sealed_stays() {
+    let home = home(Channel::Data);
+    home.seal(1);
+    let draft = home.point.begin(&id(2)).unwrap();
+    put(draft.data(), "half", b"x", None);
+    // The cut came after generation.toml was written: still a draft, as the place is the state.
+    put(draft.dir(), GENERATION, b"", None);
+    drop(draft);
+    assert_eq!(home.point.recover(at(3)).unwrap(), [Recovered::Draft("20261123T050000Z".into())]);
+    assert_eq!(home.point.recover(at(3)).unwrap(), []);
+    assert_eq!((home.names("collecting").len(), waiting(&home)), (0, vec![id(1)]));
+}
+
+#[test]
+fn strange_and_torn_things_are_told_and_break_nothing() {
+    let home = home(Channel::Data);
+    let sealed = home.seal(1);
+    home.seal_and_accept(2);
+    for place in ["transport-outgoing", "store", "condemned"] {
+        let here = Dir::open(home.path().join(place)).unwrap();
+        here.create_dir("20261123T990000Z", 0o700).unwrap();
+        here.create_dir("20261123T100000Z", 0o700).unwrap();
+        put(&here, "20261123T110000Z", b"", None);
+        std::os::unix::fs::symlink("/etc", here.join("20261123T120000Z")).unwrap();
+        put(&here.create_dir("20261123T130000Z", 0o700).unwrap(), GENERATION, b"format = 9", None);
+    }
+    assert_eq!(home.point.waiting().unwrap().strange.len(), 5);
+    assert_eq!(home.point.stored().unwrap().strange.len(), 5);
+    assert_eq!(home.point.condemned().unwrap().strange.len(), 5);
+    assert_eq!((waiting(&home), stored(&home)), (vec![id(1)], vec![id(2)]));
+    assert_eq!(home.point.recover(at(3)).unwrap(), []);
+    assert!(matches!(accept(&home, &sealed), Acceptance::Accepted(_)));
+    assert_eq!(gone(home.point.prune(1, at(3)).unwrap()), [id(1)]);
+    assert_eq!(home.point.purge_condemned(DAY, at(3)).unwrap(), []);
+    assert_eq!(home.point.stored().unwrap().strange.len(), 5);
+}
+
+#[test]
+fn one_process_changes_places_at_a_time() {
+    let home = home(Channel::Data);
+    let sealed = home.seal(1);
+    let changing = home.point.changing().unwrap();
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| accept(&home, &sealed));
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(!other.is_finished());
+        assert_eq!(home.names("transport-outgoing").len(), 1);
+        drop(changing);
+        assert!(matches!(other.join().unwrap(), Acceptance::Accepted(_)));
+    });
+}
+
+#[test]
+fn a_lock_that_is_passed_on_outlives_the_exec() {
+    let home = home(Channel::Data);
+    home.seal(1);
+    let held = home.point.hold(&id(1)).unwrap().unwrap();
+    assert!(rustix::io::fcntl_getfd(&held.dir).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+    held.pass_on().unwrap();
+    assert!(!rustix::io::fcntl_getfd(&held.dir).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+}
