@@ -1,0 +1,184 @@
+//! What the documents say is there and can be run.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Parser as _, error::ErrorKind};
+use handover::{
+    cli::args::Cli,
+    config::{self, Role, Surroundings},
+    report::Exit,
+};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap()
+}
+
+/// The documents that people read, as paths from the root.
+fn documents() -> Vec<PathBuf> {
+    let docs = std::fs::read_dir(root().join("docs")).unwrap();
+    let docs = docs.map(|entry| Path::new("docs").join(entry.unwrap().file_name()));
+    let all: Vec<PathBuf> = ["README.md", "CHANGELOG.md"]
+        .map(PathBuf::from)
+        .into_iter()
+        .chain(docs.filter(|path| path.extension().is_some_and(|e| e == "md")))
+        .collect();
+    assert!(all.len() > 5, "{all:?}");
+    all
+}
+
+/// The blocks of code of a kind, as "sh".
+fn blocks(text: &str, kind: &str) -> Vec<String> {
+    let (mut blocks, mut open) = (Vec::new(), None);
+    for line in text.lines() {
+        match (line.strip_prefix("```"), &mut open) {
+            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (Some(info), None) => open = Some((info == kind, String::new())),
+            (None, Some((_, block))) => {
+                block.push_str(line);
+                block.push('\n');
+            }
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "a block has no end");
+    blocks.into_iter().filter_map(|(wanted, block)| wanted.then_some(block)).collect()
+}
+
+/// What stands between backticks outside of blocks.
+fn inline_code(text: &str) -> Vec<&str> {
+    let outside = text.split("```").step_by(2);
+    outside.flat_map(|part| part.split('`').skip(1).step_by(2)).collect()
+}
+
+/// Where the links of a text lead that lead to files here.
+fn links(text: &str) -> Vec<&str> {
+    let all = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    all.filter(|link| !link.contains("://") && !link.starts_with('#')).collect()
+}
+
+fn words(line: &str) -> Vec<&str> {
+    line.split(" #").next().unwrap_or_default().split_whitespace().collect()
+}
+
+#[test]
+fn every_link_in_the_documents_leads_to_a_file() {
+    let mut count = 0;
+    for document in documents() {
+        let (text, folder) = (read(&document), document.parent().unwrap().to_owned());
+        for link in links(&text) {
+            let target = root().join(&folder).join(link.split('#').next().unwrap());
+            assert!(target.exists(), "{}: {link} is not there", document.display());
+            count += 1;
+        }
+    }
+    assert!(count > 10, "only {count} links were found");
+}
+
+#[test]
+fn every_file_of_the_project_that_the_documents_name_is_there() {
+    let mut count = 0;
+    for document in documents() {
+        let text = read(&document);
+        let is_ours =
+            |code: &&str| ["src/", "tests/", "docs/", "lab/"].iter().any(|top| code.starts_with(top));
+        for code in inline_code(&text).into_iter().filter(is_ours) {
+            let path = words(code)[0];
+            // The one place that is told of before it is there.
+            if path == "tests/lab" {
+                continue;
+            }
+            assert!(root().join(path).exists(), "{}: {path} is not there", document.display());
+            count += 1;
+        }
+    }
+    assert!(count > 10, "only {count} files are named");
+}
+
+#[test]
+fn the_readme_begins_with_the_demo_and_the_tests() {
+    let readme = read("README.md");
+    let commands = blocks(&readme, "sh");
+    assert_eq!(commands[..2], ["lab/demo\n", "lab/test\n"]);
+    let before = readme.split("```sh").next().unwrap();
+    assert!(!before.contains("```"), "another block comes first");
+    assert!(read(".ci/run").contains("\nexec lab/test "), "continuous integration runs something else");
+}
+
+#[test]
+fn every_command_in_the_blocks_of_the_readme_is_one() {
+    let readme = read("README.md");
+    let blocks = blocks(&readme, "sh");
+    let lines: Vec<&str> =
+        blocks.iter().flat_map(|b| b.lines()).filter(|l| l.starts_with("handover")).collect();
+    for line in &lines {
+        if let Err(e) = Cli::try_parse_from(words(line)) {
+            panic!("{line}: {e}");
+        }
+    }
+    assert!(lines.len() > 5, "{lines:?}");
+}
+
+#[test]
+fn every_command_that_the_documents_mention_is_one() {
+    let mut count = 0;
+    for document in documents() {
+        let text = read(&document);
+        // `handover 1 …` is a request of the protocol, and `…` stands for something.
+        let is_command = |code: &&str| {
+            code.starts_with("handover ") && !code.starts_with("handover 1") && !code.contains('…')
+        };
+        for code in inline_code(&text).into_iter().filter(is_command) {
+            let code = code.split(',').next().unwrap();
+            let help = words(code).into_iter().chain(["--help"]);
+            let parsed = Cli::try_parse_from(help).unwrap_err();
+            assert_eq!(parsed.kind(), ErrorKind::DisplayHelp, "{}: {code}: {parsed}", document.display());
+            count += 1;
+        }
+    }
+    assert!(count > 10, "only {count} commands are mentioned");
+}
+
+#[test]
+fn every_configuration_in_the_documents_is_valid() {
+    let mut count = 0;
+    for document in documents() {
+        for block in blocks(&read(&document), "toml") {
+            let around = Surroundings { state_directory: None, processors: 1 };
+            if let Err(e) = config::parse(&block, &document, &around, Role::All) {
+                panic!("{e}");
+            }
+            count += 1;
+        }
+    }
+    assert!(count >= 3, "only {count} configurations were found");
+}
+
+#[test]
+fn every_exit_code_is_documented_as_it_is() {
+    let text = read("docs/exit-codes.md");
+    let all = [
+        Exit::Ok,
+        Exit::Internal,
+        Exit::Usage,
+        Exit::SomeFailed,
+        Exit::PreviousTransportFailed,
+        Exit::Configuration,
+        Exit::Busy,
+        Exit::Unreachable,
+        Exit::VerificationFailed,
+        Exit::Storage,
+        Exit::RestoreRefused,
+        Exit::AlarmNotDelivered,
+        Exit::Interrupted,
+    ];
+    for exit in all {
+        let row = format!("| {} | `{}` | ", exit.code(), exit.name());
+        assert_eq!(text.matches(&row).count(), 1, "{row}");
+    }
+    let rows = text.lines().filter(|l| l.starts_with("| ") && !l.starts_with("| code")).count();
+    assert_eq!(rows, all.len());
+}

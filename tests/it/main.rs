@@ -1,0 +1,23 @@
+//! What is tried on one machine without containers, from the outside.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test builds its world by plain means and fails by panicking; clippy knows tests by their attribute alone and not the helpers beside them"
+)]
+
+mod archive;
+mod config;
+mod docs;
+mod format;
+mod harness;
+mod heal;
+mod kill;
+mod layers;
+mod mistakes;
+mod remote;
+mod roundtrip;
+mod sandbox;
+mod sink;
+mod source;
+mod ssh;

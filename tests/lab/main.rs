@@ -1,0 +1,22 @@
+//! What needs several hosts: two or three containers, real ssh, real rsync, real cron, a real database.
+//!
+//! Docker must be there: a missing one fails these tests. `lab/test --without-containers` leaves them out.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking; clippy knows tests by their attribute alone and not the helpers beside them"
+)]
+
+#[path = "../../lab/hosts/mod.rs"]
+mod hosts;
+mod pair;
+
+mod confined;
+mod cut;
+mod database;
+mod enroll;
+mod page;
+mod rounds;
+mod start;
