@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use crate::{
-    hosts::{Image, Lab},
+    hosts::{Host, Image, Lab},
     pair::{self, SINK_USER, WWW},
 };
 
