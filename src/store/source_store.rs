@@ -5,7 +5,9 @@ use std::{ffi::OsStr, fs::File, os::unix::ffi::OsStrExt as _, path::PathBuf};
 use jiff::Timestamp;
 use rustix::fs::FileType;
 
-use super::{Error, Found, Result, Strange, condemned, marks::Marks, meta, prove::Wrong, walk::Cursor};
+use super::{
+    Error, Found, Result, Strange, marks::Marks, meta, note::CONDEMNED_NOTE, prove::Wrong, walk::Cursor,
+};
 use crate::{
     manifest::{GenerationId, Receipt, entry, merge::Items, names, receipt},
     sys::{self, Dir, durable, name::Name},
@@ -217,10 +219,10 @@ impl SourceStore {
 /// Removes from a stored generation what a cut write of marks or a cut `undo` left.
 fn sweep(dir: &Dir) -> Result<()> {
     for name in dir.names()? {
-        let cut_write = [names::MARKS, condemned::RECORD]
+        let cut_write = [names::MARKS, CONDEMNED_NOTE]
             .iter()
             .any(|file| name.as_bytes().starts_with(format!(".{file}.").as_bytes()));
-        if cut_write || name == OsStr::new(condemned::RECORD) {
+        if cut_write || name == OsStr::new(CONDEMNED_NOTE) {
             durable::remove_file(dir, &name)?;
         }
     }
