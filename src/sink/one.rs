@@ -5,13 +5,14 @@ use std::{sync::Arc, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
+    channel,
     fetch::{self, Failed},
     prune,
     run::Setup,
     status,
 };
 use crate::{
-    config,
+    config::{self, SinkRole},
     gate::protocol::{AcceptOutcome, Offer, Offers},
     remote::Remote,
     report::{Finding, Kind, SinkSource, Timing, exit_of},
@@ -47,7 +48,7 @@ pub fn run(
 ) -> SinkSource {
     let name = source.name.as_str();
     let mut report = empty_report(name);
-    let what = format!("handover sink run of {name}");
+    let what = format!("handover {} run of {name}", setup.config.role);
     let _lock = match lock::try_exclusive(&state.join(format!("lock-{name}")), &what) {
         Ok(lock::Attempt::Held(lock)) => lock,
         Ok(lock::Attempt::Busy(who)) => {
@@ -56,7 +57,7 @@ pub fn run(
             return report;
         }
         Err(e) => {
-            report.findings.push(fetch::store_finding(name, &e.into()));
+            report.findings.push(fetch::store_finding(setup.config.role, name, &e.into()));
             return report;
         }
     };
@@ -66,12 +67,12 @@ pub fn run(
         one.steps()
     });
     if let Err(failed) = worked {
-        report.findings.push(failed.finding(name));
+        report.findings.push(failed.finding(setup.config.role, name));
     }
     if !setup.dry_run
         && let Err(e) = status::note(state, &report, started, (setup.clock)())
     {
-        report.findings.push(fetch::store_finding(name, &e.into()));
+        report.findings.push(fetch::store_finding(setup.config.role, name, &e.into()));
     }
     report
 }
@@ -108,7 +109,7 @@ impl One<'_> {
         let fetched = self.retried(|one| {
             // After a break all is asked anew: what was stored by then is accepted, what was half there is continued.
             let offers = known.take().map_or_else(|| one.ask(), Ok)?;
-            one.check_name(&offers)?;
+            one.check_who(&offers)?;
             one.take_all(&offers)
         });
         // Retention runs whatever became of the offers: it deletes nothing that protects, and needs nothing new.
@@ -117,7 +118,7 @@ impl One<'_> {
             self.timed("prune", |one| prune::prune(&one.store, one.source, one.setup.config, one.now()));
         match pruned {
             Ok(condemned) => self.report.condemned.extend(condemned),
-            Err(e) => self.find(fetch::store_finding("prune", &e)),
+            Err(e) => self.find(fetch::store_finding(self.role(), "prune", &e)),
         }
         fetched
     }
@@ -181,17 +182,26 @@ impl One<'_> {
         result
     }
 
-    fn check_name(&self, offers: &Offers) -> Result<(), Failed> {
+    fn role(&self) -> SinkRole {
+        self.setup.config.role
+    }
+
+    /// Whether it is the source that it should be, and hands over what is fetched here.
+    fn check_who(&self, offers: &Offers) -> Result<(), Failed> {
         let name = self.source.name.as_str();
         if offers.name != name {
             let said = show(offers.name.as_bytes());
             return Err(Failed::Name { said, expected: name.to_owned() });
         }
+        let expected = channel(self.role());
+        if offers.channel != expected {
+            return Err(Failed::Channel { said: offers.channel, expected });
+        }
         Ok(())
     }
 
     fn check_identity(&mut self, offers: &Offers) -> Result<(), Failed> {
-        self.check_name(offers)?;
+        self.check_who(offers)?;
         let name = self.source.name.as_str();
         let skew = offers.clock.duration_since(self.now());
         if skew.abs() > SKEW {
@@ -217,7 +227,7 @@ impl One<'_> {
             signals::check()?;
             match self.take(offer) {
                 Err(failed) if failed.is_of_one_generation() => {
-                    let finding = failed.finding(self.source.name.as_str());
+                    let finding = failed.finding(self.role(), self.source.name.as_str());
                     self.find(finding);
                 }
                 taken => taken?,
@@ -267,7 +277,8 @@ impl One<'_> {
         if aside {
             let text = "it was put aside because it failed its check twice, and is skipped";
             let fix = format!(
-                "look with `handover sink quarantine list`, then `quarantine retry {}`",
+                "look with `handover {} quarantine list`, then `quarantine retry {}`",
+                self.role(),
                 self.source.name
             );
             self.find(Finding::new(Kind::Quarantined, offer.id.as_str(), text).with_fix(fix));
