@@ -85,7 +85,7 @@ fn dispatch(cli: Cli) -> Exit {
     match cli.role {
         Role::Source(args) => source::dispatch(&context, args),
         Role::Sink(args) => sink::dispatch(&context, args),
-        Role::Restore(args) => restore::run(&context, &args),
+        Role::Restore(args) => restore::dispatch(&context, args),
         Role::Check { live } => check::run(&context, live),
         Role::Completions { shell } => extras::completions(shell),
         Role::Man { dir } => extras::man(Path::new(&dir)),

@@ -37,8 +37,10 @@ impl Problem {
     pub(super) fn concerns(&self, role: Role) -> bool {
         let root = self.section.trim_start_matches('[').split(['.', ']']).next().unwrap_or_default();
         match (role, root) {
-            (Role::Source, "sink") | (Role::Sink, "source") => false,
-            (Role::Source | Role::Sink | Role::All, _) => true,
+            (Role::Source, "sink" | "restore")
+            | (Role::Sink, "source" | "restore")
+            | (Role::Restore, "sink") => false,
+            (Role::Source | Role::Sink | Role::Restore | Role::All, _) => true,
         }
     }
 }

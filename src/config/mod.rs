@@ -14,6 +14,7 @@ mod files;
 mod keep;
 mod place;
 mod reserve;
+mod restore;
 mod secrets;
 mod sink;
 mod sink_source;
@@ -39,6 +40,7 @@ pub use files::Files;
 pub use keep::{Keep, Limits};
 pub use place::{Host, Place};
 pub use reserve::Reserve;
+pub use restore::{GENERATION, Restore};
 pub use secrets::without_secrets;
 pub use sink::{Sandbox, Sink, Verify};
 pub use sink_source::SinkSource;
@@ -62,10 +64,11 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const ALARM_AFTER: Duration = Duration::from_secs(26 * 3600);
 
 /// Every table of the file with its known keys.
-pub const TABLES: [(&str, &[&str]); 7] = [
-    ("the top of the file", &["state", "source", "sink"]),
+pub const TABLES: [(&str, &[&str]); 8] = [
+    ("the top of the file", &["state", "source", "sink", "restore"]),
     (source::HEADER, source::KEYS),
     (element::HEADER, element::KEYS),
+    (restore::HEADER, restore::KEYS),
     (sink::HEADER, sink::KEYS),
     (sink_source::HEADER, sink_source::KEYS),
     ("keep = { .. }", keep::KEEP),
@@ -79,6 +82,8 @@ pub enum Role {
     Source,
     /// `handover sink`.
     Sink,
+    /// `handover restore`: what is collected here says where it goes back to.
+    Restore,
     /// All of them, as `handover check` does.
     All,
 }
@@ -116,6 +121,8 @@ pub struct Config {
     pub source: Option<Source>,
     /// `[sink]`, if it is there.
     pub sink: Option<Sink>,
+    /// `[restore]`, or its defaults.
+    pub restore: Restore,
     /// The file's text without secrets, for `generation.toml`.
     pub without_secrets: String,
 }
@@ -187,7 +194,7 @@ pub fn parse(text: &str, file: &Path, surroundings: &Surroundings, role: Role) -
     }
     let mut config = resolve(&document, file, text, &problems, surroundings);
     match role {
-        Role::Source => config.sink = None,
+        Role::Source | Role::Restore => config.sink = None,
         Role::Sink => config.source = None,
         Role::All => {}
     }
@@ -211,6 +218,11 @@ fn resolve(
         own.push(sink.home.clone());
         sink
     });
+    let restore = root.section("restore", restore::HEADER, restore::KEYS).map(|table| {
+        let restore = restore::Written::read(&table, &mut own);
+        table.refuse_unknown();
+        restore
+    });
     let source = root.section("source", source::HEADER, source::KEYS).and_then(|table| {
         let source = Source::read(&table, surroundings.processors, &mut own);
         table.refuse_unknown();
@@ -222,7 +234,16 @@ fn resolve(
     {
         root.wrong("[source] and [sink] need homes of their own, neither in the other: their stores would mix; change one `home`");
     }
-    Config { file: file.to_owned(), state, own, source, sink, without_secrets: without_secrets(text) }
+    let restore = restore.unwrap_or_default().resolve(source.as_ref().map(|source| source.home.as_path()));
+    Config {
+        file: file.to_owned(),
+        state,
+        own,
+        source,
+        sink,
+        restore,
+        without_secrets: without_secrets(text),
+    }
 }
 
 /// `$STATE_DIRECTORY`, or what the file says. Of several folders, which systemd separates with colons, the first.
