@@ -173,7 +173,9 @@ impl Binding {
             command = format!("{command} --home {}", word(home)?);
         }
         let PublicKey { kind, blob, comment } = key;
-        Ok(format!("restrict,{expiry}{from}command=\"{command}\" {kind} {blob} {comment}").trim_end().to_owned())
+        Ok(format!("restrict,{expiry}{from}command=\"{command}\" {kind} {blob} {comment}")
+            .trim_end()
+            .to_owned())
     }
 }
 
@@ -228,10 +230,8 @@ fn edit<T>(
     };
     let _changing = there.as_ref().filter(|_| !dry_run).map(|dir| hold(dir, file)).transpose()?;
     let bytes = there.map_or(Ok(None), |dir| dir.read_if_any(name, FILE_LIMIT))?.unwrap_or_default();
-    let old = String::from_utf8(bytes).map_err(|_| Error::Text {
-        what: "what is not UTF-8",
-        text: file.to_string_lossy().into_owned(),
-    })?;
+    let old = String::from_utf8(bytes)
+        .map_err(|_| Error::Text { what: "what is not UTF-8", text: file.to_string_lossy().into_owned() })?;
     let (text, outcome) = change(&old)?;
     if !dry_run && (text != old || !text.is_empty()) {
         write(folder, name, &text, text == old)?;
@@ -453,7 +453,8 @@ mod tests {
         let other = format!("# mine\n{KEY}\n");
         let error = added(&other, Path::new("/x"), &key(), "line", To::Gate("data")).unwrap_err();
         assert!(matches!(error, Error::Taken { line: 2, .. }), "{error}");
-        let (text, outcome) = added("# a comment without an end", Path::new("/x"), &key(), "line", To::Gate("data")).unwrap();
+        let (text, outcome) =
+            added("# a comment without an end", Path::new("/x"), &key(), "line", To::Gate("data")).unwrap();
         assert_eq!((text.as_str(), outcome), ("# a comment without an end\nline\n", Outcome::Added));
     }
 
@@ -465,13 +466,19 @@ mod tests {
         let grant = Binding { to: To::Restore(until), ..binding() };
         assert_eq!(
             grant.line(&key()).unwrap(),
-            format!("restrict,expiry-time=\"20261123050607Z\",command=\"/usr/bin/handover restore gate\" {KEY}")
+            format!(
+                "restrict,expiry-time=\"20261123050607Z\",command=\"/usr/bin/handover restore gate\" {KEY}"
+            )
         );
         std::fs::write(&file, "# mine\n").unwrap();
         assert!(grants(&file).unwrap().is_empty());
         allow(&file, &key(), &grant, false).unwrap();
         // For the same key longer, from one place.
-        let longer = Binding { to: To::Restore(until + Duration::from_secs(60)), from: Some("::1".to_owned()), ..grant };
+        let longer = Binding {
+            to: To::Restore(until + Duration::from_secs(60)),
+            from: Some("::1".to_owned()),
+            ..grant
+        };
         assert_eq!(allow(&file, &key(), &longer, false).unwrap(), Outcome::Replaced);
         let all = grants(&file).unwrap();
         assert_eq!((all.len(), all[0].from.as_deref()), (1, Some("::1")));
@@ -502,7 +509,11 @@ mod tests {
         assert_eq!(local.strftime(EXPIRY).to_string(), "20261123050607");
         let line = |command: &str| format!("restrict,expiry-time=\"20261123Z\",command=\"{command}\" {KEY}");
         assert!(Grant::parse(&line("/usr/bin/handover restore gate --home /x")).is_some());
-        for other in [line("/usr/bin/handover source gate --channel data"), format!("# {}", line("/x restore gate")), KEY.to_owned()] {
+        for other in [
+            line("/usr/bin/handover source gate --channel data"),
+            format!("# {}", line("/x restore gate")),
+            KEY.to_owned(),
+        ] {
             assert_eq!(Grant::parse(&other), None, "{other}");
         }
     }
@@ -512,7 +523,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("key.pub");
         std::fs::write(&file, format!("{KEY}\n")).unwrap();
-        let argv: Vec<String> = ["ssh-keygen", "-l", "-f", file.to_str().unwrap()].map(str::to_owned).to_vec();
+        let argv: Vec<String> =
+            ["ssh-keygen", "-l", "-f", file.to_str().unwrap()].map(str::to_owned).to_vec();
         let job = sys::child::Job { argv: &argv, user: None, env: &[], timeout: Duration::from_secs(20) };
         let mut said = Vec::new();
         let mut keep = |bytes: &[u8]| {

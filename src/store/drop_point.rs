@@ -24,8 +24,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Error, Found, Result, places,
+    Error, Found, Result,
     meta::items,
+    places,
     prove::Effort,
     receive::{half_dir, half_of, is_half_dir},
     verify::{VerifyReport, verify_sealed},
@@ -400,11 +401,8 @@ fn strip(dir: &Dir) -> Result<()> {
     }
     wanted.seal();
     walk(&dir.open_dir(names::DATA)?, &mut |seen| {
-        let stays = if seen.kind().is_dir() {
-            wanted.is_folder(seen.path)
-        } else {
-            wanted.get(seen.path).is_some()
-        };
+        let stays =
+            if seen.kind().is_dir() { wanted.is_folder(seen.path) } else { wanted.get(seen.path).is_some() };
         if stays { Ok(()) } else { Ok(durable::remove_tree(seen.folder, seen.name)?) }
     })
 }
