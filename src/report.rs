@@ -298,6 +298,9 @@ pub struct SinkSource {
     pub findings: Vec<Finding>,
     /// Where the time went.
     pub timings: Vec<Timing>,
+    /// Bytes that crossed the wire in all, both ways, also of attempts that failed.
+    #[serde(default)]
+    pub wire: u64,
 }
 
 /// A generation that was fetched.

@@ -7,13 +7,14 @@ mod enroll;
 mod extras;
 mod gate;
 mod live;
+mod logsink;
 mod progress;
 mod restore;
 mod setup;
 mod show;
 mod sink;
-mod sink_look;
 mod source;
+pub mod when;
 
 use std::{path::Path, process::ExitCode};
 
@@ -84,8 +85,12 @@ fn dispatch(cli: Cli) -> Exit {
     let context = Context { config: cli.config, json: cli.json, quiet: cli.quiet, verbose: cli.verbose };
     match cli.role {
         Role::Source(args) => source::dispatch(&context, args),
-        Role::Sink(args) => sink::dispatch(&context, args),
-        Role::Restore(args) => restore::run(&context, &args),
+        Role::Sink(args) => {
+            let action = args.action.unwrap_or(args::SinkAction::Run(args.run));
+            sink::dispatch(&context, config::SinkRole::Data, action)
+        }
+        Role::Logsink(args) => logsink::dispatch(&context, args),
+        Role::Restore(args) => restore::dispatch(&context, args),
         Role::Check { live } => check::run(&context, live),
         Role::Completions { shell } => extras::completions(shell),
         Role::Man { dir } => extras::man(Path::new(&dir)),
@@ -96,4 +101,12 @@ fn dispatch(cli: Cli) -> Exit {
 pub(crate) fn fail(exit: Exit, error: &dyn std::fmt::Display) -> Exit {
     show::talk(&format!("error: {error}"));
     exit
+}
+
+/// The action of a role that a word resembles: somebody mistyped it, and it was taken for a name.
+pub(crate) fn similar_action(role: &str, word: &str) -> Option<String> {
+    let cli = <Cli as clap::CommandFactory>::command();
+    let actions = cli.find_subcommand(role)?.get_subcommands().map(clap::Command::get_name);
+    let near = actions.map(|action| (strsim::damerau_levenshtein(action, word), action));
+    near.filter(|(distance, _)| *distance <= 2).min().map(|(_, action)| action.to_owned())
 }

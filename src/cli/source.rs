@@ -1,5 +1,7 @@
 //! `handover source`.
 
+mod undo;
+
 use std::{path::PathBuf, sync::Arc};
 
 use serde::Serialize;
@@ -37,6 +39,7 @@ pub(super) fn dispatch(context: &Context, args: SourceArgs) -> Exit {
         SourceAction::Init { user, dry_run } => setup::source(context, source, user.as_deref(), dry_run),
         SourceAction::Authorize(args) => authorize::run(context, source, &args),
         SourceAction::Gate(_) => fail(Exit::Usage, &"the gate is for the key of a sink alone"),
+        SourceAction::Undo { id, dry_run } => undo::run(context, &state(&config), source, &id, dry_run),
         SourceAction::Status => show_status(context, &config, source),
     }
 }

@@ -1,6 +1,6 @@
 //! How many generations a sink keeps, and how much it takes from a source.
 
-use super::{table::Table, value};
+use super::{SinkRole, table::Table, value};
 
 /// The keys of `keep = { .. }`.
 pub(super) const KEEP: &[&str] = &["last", "daily", "weekly", "monthly", "yearly"];
@@ -30,12 +30,20 @@ impl Keep {
     }
 
     /// Reads `keep` of a section: a number or a table. What a table leaves out is 0: another section's numbers are not
-    /// mixed in.
-    pub(super) fn read(section: &Table<'_>, default: Self) -> Self {
+    /// mixed in. Each generation of logs holds other lines, so that a table would leave holes between them.
+    pub(super) fn read(section: &Table<'_>, role: SinkRole, default: Self) -> Self {
         if !section.is_table("keep") {
             let why = "at least one generation must be kept";
-            let last = |given: &_| value::count(given, 1..=u32::MAX, why, 14).map(Self::last);
+            let last = |given: &_| value::count(given, 1..=u32::MAX, why, role.keep()).map(Self::last);
             return section.or("keep", default, last);
+        }
+        if role == SinkRole::Logs {
+            section.wrong_key(
+                "keep",
+                "each generation of logs holds other lines, and one that goes between two that stay leaves a hole; \
+                 write a number, as keep = 90, and keep_for = \"90d\" for a time",
+            );
+            return default;
         }
         let Some(table) = section.inner("keep", KEEP) else { return default };
         // A wrong number stands for 1, so that it is not reported once more as a table of zeros.
@@ -66,15 +74,16 @@ impl Keep {
 pub struct Limits {
     /// Entries of one generation.
     pub max_entries: u64,
-    /// Bytes of content of one generation.
-    pub max_bytes: u64,
+    /// Bytes of content of one generation; if there is none, half of the store's file system, so that a whole other
+    /// one always fits beside it.
+    pub max_bytes: Option<u64>,
     /// Bytes of each file that describes a generation.
     pub max_manifest_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_entries: 20_000_000, max_bytes: u64::MAX, max_manifest_bytes: 8 << 30 }
+        Self { max_entries: 20_000_000, max_bytes: None, max_manifest_bytes: 8 << 30 }
     }
 }
 
@@ -88,7 +97,9 @@ impl Limits {
             max_entries: table.or("max_entries", default.max_entries, |given| {
                 value::count(given, 1..=u64::MAX, why, 20_000_000)
             }),
-            max_bytes: size("max_bytes", default.max_bytes),
+            max_bytes: table
+                .optional("max_bytes", |given| value::some_size(given, why))
+                .or(default.max_bytes),
             max_manifest_bytes: size("max_manifest_bytes", default.max_manifest_bytes),
         };
         table.refuse_unknown();

@@ -44,6 +44,10 @@ pub struct Fetch<'a> {
     pub basis: &'a [PathBuf],
     /// Bytes that all these files have by their manifest: a sender that sends much more is stopped.
     pub limit: u64,
+    /// Bytes of the largest of these files: no file here grows beyond.
+    pub largest: u64,
+    /// Bytes of the disk that stay free: a transport that comes to it is ended.
+    pub floor: u64,
     /// Bytes per second.
     pub bandwidth: Option<NonZeroU64>,
     /// Compress on the line.
@@ -75,6 +79,10 @@ pub trait Progress {
     fn received(&mut self, path: &[u8]);
     /// So many more bytes have come over the line.
     fn bytes(&mut self, more: u64);
+    /// So many more bytes have gone over the line.
+    fn sent(&mut self, more: u64) {
+        let _ = more;
+    }
 }
 
 /// What was fetched.

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     gate::protocol::Request,
-    sys::{sandbox, signals},
+    sys::{Dir, room::Room, sandbox, signals},
 };
 
 /// How often the loop looks up when nothing moves.
@@ -58,6 +58,8 @@ pub(super) struct Session<'a> {
     brake: Brake,
     left: Left,
     moved: Instant,
+    recv: Dir,
+    looked: Instant,
     ended: Option<Instant>,
 }
 
@@ -82,7 +84,7 @@ impl<'a> Session<'a> {
             basis: what.basis,
             compress: what.compress,
         };
-        let largest = what.limit.max(OVERHEAD_OF_FILE);
+        let largest = what.largest.max(OVERHEAD_OF_FILE);
         let policy = what.tools.receiver_policy(what.recv, what.basis, largest);
         let mut command = sandbox::command(&what.tools.handover, &policy, what.tools.rsync.as_os_str());
         let (channel, inner) = Channel::new()?;
@@ -109,6 +111,8 @@ impl<'a> Session<'a> {
             brake: Brake::new(what.bandwidth, now),
             left,
             moved: now,
+            recv: Dir::open(what.recv)?,
+            looked: now,
             ended: None,
         })
     }
@@ -118,6 +122,7 @@ impl<'a> Session<'a> {
         while !self.is_over() {
             signals::check()?;
             self.check_time()?;
+            self.check_room()?;
             let (said, printed) = self.wait()?;
             if said {
                 self.hear()?;
@@ -147,6 +152,16 @@ impl<'a> Session<'a> {
             Some(total) if self.left.begun.elapsed() > total => Err(Error::Deadline(total)),
             _ => Ok(()),
         }
+    }
+
+    /// However little comes over the line, it may become much here: the disk itself is looked at.
+    fn check_room(&mut self) -> Result<()> {
+        if self.looked.elapsed() < TICK {
+            return Ok(());
+        }
+        self.looked = Instant::now();
+        let (free, floor) = (Room::of(&self.recv)?.bytes_free, self.what.floor);
+        if free < floor { Err(Error::Full { free, floor }) } else { Ok(()) }
     }
 
     /// Waits until something can move; tells whether programs in the cage said something, and whether rsync printed.
@@ -210,6 +225,9 @@ impl<'a> Session<'a> {
         if came > 0 {
             self.brake.used(came);
             progress.bytes(came);
+        }
+        if went > 0 {
+            progress.sent(went);
         }
         if !far.released && (far.inward.is_closed() || far.outward.is_closed()) {
             self.channel.release()?;

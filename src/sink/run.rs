@@ -1,4 +1,4 @@
-//! A run of `handover sink`: every source by itself, several at a time; the failure of one leaves the others alone.
+//! A run of `handover sink` or `handover logsink`: every source by itself, several at a time; the failure of one leaves the others alone.
 
 use std::{
     path::Path,
@@ -11,12 +11,11 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::one;
+use super::{one, preflight};
 use crate::{
     config,
-    manifest::Channel,
     remote::{self, Remote, Tools},
-    report::{Finding, Kind, SinkRun, SinkSource, exit_of},
+    report::{Exit, Finding, Kind, SinkRun, SinkSource, exit_of},
     store::sink_store::SinkStore,
     sys::{self, Dir, progress::Progress},
 };
@@ -30,8 +29,6 @@ pub struct Setup<'a> {
     pub config: &'a config::Sink,
     /// The sources of this run, and the progress of each.
     pub sources: Vec<(&'a config::SinkSource, Arc<Progress>)>,
-    /// The channel.
-    pub channel: Channel,
     /// The state folder of the role.
     pub state: &'a Path,
     /// This host's name, for receipts.
@@ -49,16 +46,22 @@ pub struct Setup<'a> {
 /// Runs all sources. Whatever happens is in the report.
 pub fn run(setup: &Setup<'_>) -> SinkRun {
     let started = (setup.clock)();
-    let (sources, findings) = match open(setup) {
-        Ok((store, state)) => (all(setup, &store, &state), Vec::new()),
-        Err(finding) => (Vec::new(), vec![*finding]),
-    };
+    let mut findings = preflight::findings(setup.tools);
+    let mut sources = Vec::new();
+    // What may not run unguarded does not run.
+    if exit_of(&findings) == Exit::Ok {
+        match open(setup) {
+            Ok((store, state)) => sources = all(setup, &store, &state),
+            Err(finding) => findings.push(*finding),
+        }
+    }
     let exit = sources.iter().fold(exit_of(&findings), |exit, source| exit.worst(exit_of(&source.findings)));
     SinkRun { started, finished: (setup.clock)(), sources, findings, exit }
 }
 
 fn open(setup: &Setup<'_>) -> Result<(SinkStore, Dir), Box<Finding>> {
-    open_store(setup.config, setup.state).map_err(|e| Box::new(super::fetch::store_finding("store", &e)))
+    let refused = |e| Box::new(super::fetch::store_finding(setup.config.role, "store", &e));
+    open_store(setup.config, setup.state).map_err(refused)
 }
 
 /// Opens the store by its marker, which must be the one that `init` noted in the state folder.
@@ -109,7 +112,8 @@ fn all(setup: &Setup<'_>, store: &SinkStore, state: &Dir) -> Vec<SinkSource> {
         if !reports.iter().any(|r| r.name == source.name.as_str()) {
             let text = "internal: the thread of this source failed";
             let mut lost = one::empty_report(source.name.as_str());
-            lost.findings.push(Finding::new(Kind::Internal, source.name.as_str(), text));
+            let finding = Finding::new(Kind::Internal, source.name.as_str(), text);
+            lost.findings.push(finding.with_fix("report it; what is stored is whole"));
             reports.push(lost);
         }
     }

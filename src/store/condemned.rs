@@ -6,6 +6,7 @@ use super::{
     Error, Result, Strange,
     marks::Marks,
     note::{CONDEMNED_NOTE, Note},
+    retention,
     source_store::{self, SourceStore, Stored},
 };
 use crate::{
@@ -82,7 +83,7 @@ impl SourceStore {
             let id = one.found.id();
             match one.at {
                 None => write_note(&self.condemned.open_dir(id)?, &one.reason, now)?,
-                Some(at) if now.duration_since(at) >= undo_for => {
+                Some(at) if retention::undo_is_over(at, undo_for.unsigned_abs(), now) => {
                     self.purge_one(id)?;
                     gone.push(id.clone());
                 }
@@ -201,7 +202,9 @@ mod tests {
         sink.shop.recover().unwrap();
         assert_eq!(sink.shop.stored().unwrap(), before);
         let names = sink.shop.open(&id(ONE)).unwrap().names().unwrap();
-        assert!(!names.iter().any(|name| name == CONDEMNED_NOTE || name.as_encoded_bytes().starts_with(b".")));
+        assert!(
+            !names.iter().any(|name| name == CONDEMNED_NOTE || name.as_encoded_bytes().starts_with(b"."))
+        );
     }
 
     #[test]

@@ -38,7 +38,9 @@ impl Note {
             other => other.ok().flatten(),
         };
         let note = bytes.and_then(|b| toml::from_str::<Self>(&String::from_utf8_lossy(&b)).ok());
-        Ok(note.filter(|note| note.format <= FORMAT).map(|note| Self { why: show(note.why.as_bytes()), ..note }))
+        Ok(note
+            .filter(|note| note.format <= FORMAT)
+            .map(|note| Self { why: show(note.why.as_bytes()), ..note }))
     }
 
     /// The text of the file in a generation's folder.

@@ -6,7 +6,8 @@ use std::{
 };
 
 use handover::config::{
-    self, Config, ElementKind, Errors, Keep, Limits, Output, Place, Reserve, Role, Surroundings, Verify,
+    self, Config, ElementKind, Errors, Keep, Limits, Output, Place, Reserve, Role, SinkRole, Surroundings,
+    Verify,
 };
 
 fn samples(folder: &str) -> Vec<PathBuf> {
@@ -43,7 +44,7 @@ fn every_valid_sample_loads() {
     assert!(samples.len() >= 4, "{samples:?}");
     for file in samples {
         let config = load(&file).unwrap_or_else(|e| panic!("{e}"));
-        assert!(config.source.is_some() || config.sink.is_some(), "{}", file.display());
+        assert!(config.source.is_some() || config.sinks().next().is_some(), "{}", file.display());
     }
 }
 
@@ -142,10 +143,32 @@ fn a_source_of_a_sink_inherits_what_it_does_not_say() {
     assert_eq!((shop.keep, shop.bandwidth, shop.limits), (sink.keep, Some(10 << 20), sink.limits));
     assert_eq!((here.alarm_after, here.keep), (sink.alarm_after, Keep::last(1)));
     assert_eq!(far.keep, Keep { monthly: 12, ..Keep::last(0) });
-    assert_eq!(far.limits, Limits { max_bytes: 1_000_000_000, ..sink.limits });
+    assert_eq!(far.limits, Limits { max_bytes: Some(1_000_000_000), ..sink.limits });
     let Place::Host(host) = &far.place else { panic!("{far:?}") };
     assert_eq!(host.known_hosts, Path::new("/etc/handover/far_hosts"));
     assert_eq!(here.place, Place::Path("/home/dataBackupSource".into()));
+}
+
+#[test]
+fn a_logsink_is_a_sink_with_names_and_places_of_its_own() {
+    let config = sample("logsink-minimal.toml");
+    assert!(config.sink().is_err());
+    let logsink = config.sink_of(SinkRole::Logs).unwrap();
+    assert_eq!((logsink.role, logsink.home.as_path()), (SinkRole::Logs, Path::new("/home/logBackupSink")));
+    assert_eq!((logsink.keep, logsink.max_per_day), (Keep::last(90), 288));
+    let Place::Host(host) = &logsink.sources[0].place else { panic!("{logsink:?}") };
+    assert_eq!(host.user, "logBackupSource");
+    let sink = sample("sink-minimal.toml");
+    let defaults = sink.sink().unwrap();
+    assert_eq!(
+        (logsink.verify, logsink.reserve, logsink.limits),
+        (defaults.verify, defaults.reserve, defaults.limits)
+    );
+    let config = sample("logsink-every-key.toml");
+    let logsink = config.sink_of(SinkRole::Logs).unwrap();
+    assert_eq!((logsink.sources[0].keep, logsink.sources[1].keep), (Keep::last(1000), Keep::last(400)));
+    assert_eq!(config.sinks().map(|sink| sink.role).collect::<Vec<_>>(), SinkRole::ALL);
+    assert_eq!(config.own, ["/var/lib/handover", "/home/dataBackupSink", "/srv/logs"].map(PathBuf::from));
 }
 
 #[test]
@@ -171,6 +194,14 @@ fn a_mistake_in_one_role_stops_only_that_role() {
     assert!(config.source().is_ok() && config.own.contains(&PathBuf::from("/home/dataBackupSink")));
     assert!(config.sink.is_none(), "what is not checked is not handed out");
     assert!(parse(&text, Role::Sink).is_err() && parse(&text, Role::All).is_err());
+    assert!(parse(&text, Role::Logsink).is_ok());
+    let logs = std::fs::read_to_string(valid("logsink-every-key.toml")).unwrap();
+    let text = logs.replace("\"12h\"", "\"soon\"");
+    assert!(parse(&text, Role::Logsink).is_err() && parse(&text, Role::Sink).is_ok());
+    assert!(
+        parse(&logs, Role::Sink).unwrap().logsink.is_none()
+            && parse(&logs, Role::Logsink).unwrap().sink.is_none()
+    );
     let text = good.replace("kind = \"tree\"", "kind = \"bush\"");
     assert!(parse(&text, Role::Sink).is_ok() && parse(&text, Role::Source).is_err());
     let text = format!("weather = \"fine\"\n{good}");

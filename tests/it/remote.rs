@@ -93,6 +93,7 @@ fn ssh(root: &Path) -> Box<dyn Remote> {
     let line = format!("restrict,command=\"sh {}\" {}", sshd.path("gate").display(), sshd.text("id.pub"));
     std::fs::write(sshd.path("authorized_keys"), line).unwrap();
     let host = remote::ssh::Host {
+        channel: handover::manifest::Channel::Data,
         name: "shop".parse().unwrap(),
         host: "127.0.0.1".to_owned(),
         port: sshd.port,
@@ -247,6 +248,8 @@ impl Case {
             recv: &recv,
             basis: if basis[0].exists() { &basis } else { &[] },
             limit: 1 << 30,
+            largest: 1 << 30,
+            floor: 0,
             bandwidth: None,
             compress: false,
             deadlines: Deadlines { stall: Duration::from_secs(20), total: Some(Duration::from_secs(40)) },
@@ -590,7 +593,7 @@ fn a_file_larger_than_announced_does_not_fill_the_disk(make: &Maker) {
     case.put(b"db/big", &noise(3 << 20, 9));
     let remote = make(case.far.path());
     let error = case
-        .fetch(remote.as_ref(), &[b"db/big"], &mut Told::default(), |what| what.limit = 1 << 20)
+        .fetch(remote.as_ref(), &[b"db/big"], &mut Told::default(), |what| what.largest = 1 << 20)
         .unwrap_err();
     assert!(matches!(error, Error::RsyncHere(_)), "{error}");
     assert_eq!(case.got(b"db/big"), None);
@@ -761,6 +764,8 @@ fn a_fetch_that_takes_long() {
         recv: &recv,
         basis: &[],
         limit: 1 << 30,
+        largest: 1 << 30,
+        floor: 0,
         bandwidth: std::num::NonZeroU64::new(2 << 20),
         compress: false,
         deadlines: Deadlines::default(),

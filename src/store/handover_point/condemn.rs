@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use super::{
     HandoverPoint, Listing, Place, accept, bear,
+    decide::surplus,
     hold::{Changing, is_read},
     id_of, owned,
     reject::elements_ok,
@@ -20,7 +21,7 @@ use crate::{
     store::{
         Error, Found, Result,
         note::{CONDEMNED_NOTE, Note},
-        retention::{self, Candidate, Policy, Verdict},
+        retention::{self, Candidate},
     },
     sys::{Dir, durable, signals},
 };
@@ -157,10 +158,10 @@ impl HandoverPoint {
     /// Whether its deletion has begun.
     fn purge_one(&self, id: &GenerationId, undo_for: Duration, now: Timestamp) -> Result<bool> {
         let dir = self.condemned.open_dir(id)?;
-        let age = Note::read(&dir)?.map(|note| now.duration_since(note.at));
-        match age.filter(|age| !age.is_negative()) {
+        let at = Note::read(&dir)?.map(|note| note.at);
+        match at.filter(|at| *at <= now) {
             None => self.write_note(&dir, "unknown: found in condemned/", now).map(|()| false),
-            Some(age) if age.unsigned_abs() >= undo_for && !is_read(&dir)? => {
+            Some(at) if retention::undo_is_over(at, undo_for, now) && !is_read(&dir)? => {
                 self.begin_deletion(id).map(|()| true)
             }
             Some(_) => Ok(false),
@@ -240,15 +241,4 @@ fn candidates<'a>(
         drilled: false,
     };
     found.enumerate().map(candidate).collect()
-}
-
-/// Which of the candidates go, as indices, and why.
-fn surplus(candidates: &[Candidate], keep: u32, now: Timestamp) -> Vec<(usize, String)> {
-    let policy = Policy { last: keep, ..Policy::default() };
-    let decisions = retention::decide(candidates, &policy, now);
-    let goes = |(index, decision): (usize, retention::Decision)| match decision.verdict {
-        Verdict::Condemn(reason) => Some((index, reason.to_string())),
-        Verdict::Keep(_) => None,
-    };
-    decisions.into_iter().enumerate().filter_map(goes).collect()
 }
