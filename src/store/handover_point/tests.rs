@@ -704,7 +704,11 @@ fn nothing_that_the_transport_user_plants_stops_a_collector_or_is_followed() {
         let link = |place: &str| std::os::unix::fs::symlink(&treasure, path.join(place)).unwrap();
         for (place, hour) in [("transport-outgoing", 5), ("store", 3), ("condemned", 1)] {
             // A folder where a note is to be written, over which nothing can be renamed.
-            std::fs::create_dir(path.join(place).join(id(hour).as_str()).join("condemned.toml")).unwrap();
+            let note = path.join(place).join(id(hour).as_str()).join("condemned.toml");
+            if note.exists() {
+                std::fs::remove_file(&note).unwrap();
+            }
+            std::fs::create_dir(&note).unwrap();
             std::fs::write(path.join(place).join("foreign"), "x").unwrap();
             link(&format!("{place}/a link"));
             link(&format!("{place}/{}", id(8)));
