@@ -4,25 +4,30 @@ pub mod args;
 mod authorize;
 mod check;
 mod enroll;
+mod explain;
 mod extras;
 mod gate;
 mod live;
+pub mod metrics;
+mod monitor;
 mod progress;
+pub mod prometheus;
 mod restore;
 mod setup;
 mod show;
 mod sink;
 mod sink_look;
+mod sink_status;
 mod source;
 
-use std::{path::Path, process::ExitCode};
+use std::{cell::Cell, path::Path, process::ExitCode};
 
 use clap::Parser as _;
 
 use self::args::{Cli, Role};
 use crate::{
     config::{self, Config, Surroundings},
-    report::Exit,
+    report::{Exit, health::Level},
     sys,
 };
 
@@ -36,6 +41,8 @@ pub(crate) struct Context {
     quiet: bool,
     /// Say each step.
     verbose: bool,
+    /// What Nagios was told: its exit codes are not ours.
+    level: Cell<Option<Level>>,
 }
 
 impl Context {
@@ -77,16 +84,37 @@ pub fn main() -> ExitCode {
         show::talk(&format!("handover: cannot listen to signals: {e}"));
         return ExitCode::from(Exit::Internal.code());
     }
-    ExitCode::from(dispatch(cli).code())
+    let nagios = is_for_nagios(&cli);
+    let context = Context {
+        config: cli.config.clone(),
+        json: cli.json,
+        quiet: cli.quiet,
+        verbose: cli.verbose,
+        level: Cell::new(None),
+    };
+    let exit = dispatch(&context, cli);
+    ExitCode::from(if nagios {
+        context.level.get().unwrap_or_else(|| monitor::nothing_seen(exit)).code()
+    } else {
+        exit.code()
+    })
 }
 
-fn dispatch(cli: Cli) -> Exit {
-    let context = Context { config: cli.config, json: cli.json, quiet: cli.quiet, verbose: cli.verbose };
+fn is_for_nagios(cli: &Cli) -> bool {
+    match &cli.role {
+        Role::Source(args) => matches!(&args.action, Some(args::SourceAction::Status(how)) if how.nagios),
+        Role::Sink(args) => matches!(&args.action, Some(args::SinkAction::Status { how, .. }) if how.nagios),
+        _ => false,
+    }
+}
+
+fn dispatch(context: &Context, cli: Cli) -> Exit {
     match cli.role {
-        Role::Source(args) => source::dispatch(&context, args),
-        Role::Sink(args) => sink::dispatch(&context, args),
-        Role::Restore(args) => restore::run(&context, &args),
-        Role::Check { live } => check::run(&context, live),
+        Role::Source(args) => source::dispatch(context, args),
+        Role::Sink(args) => sink::dispatch(context, args),
+        Role::Restore(args) => restore::run(context, &args),
+        Role::Check { live } => check::run(context, live),
+        Role::Explain { name, id } => explain::run(context, &name, &id),
         Role::Completions { shell } => extras::completions(shell),
         Role::Man { dir } => extras::man(Path::new(&dir)),
     }

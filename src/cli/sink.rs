@@ -11,7 +11,7 @@ use super::{
     args::{QuarantineAction, SinkAction, SinkArgs, SinkRunArgs},
     enroll, fail, host,
     progress::Display,
-    setup, show, sink_look,
+    setup, show, sink_look, sink_status,
 };
 use crate::{
     config::{self, Config, Place, SinkSource},
@@ -108,7 +108,7 @@ fn with_config(context: &Context, config: &Config, action: SinkAction) -> Result
             Ok(setup::sink(context, config, &sink, user.as_deref(), dry_run))
         }
         SinkAction::Enroll(args) => Ok(enroll::run(context, config, &sink, &args)),
-        SinkAction::Status { names } => sink_look::status(context, &sink, &names),
+        SinkAction::Status { names, how } => sink_status::status(context, &sink, &names, &how),
         SinkAction::List { names } => sink_look::list(context, &sink, &names),
         SinkAction::Ls { name, id, path } => sink_look::ls(context, &sink, &name, &id, path.as_deref()),
         SinkAction::Find { name, pattern } => sink_look::find(context, &sink, &name, &pattern),
@@ -133,7 +133,7 @@ fn with_config(context: &Context, config: &Config, action: SinkAction) -> Result
 
 /// Root does not work in a store that is the sink's user's, but goes on as that user: a single folder of root's in it
 /// would stop every later run.
-fn as_owner(sink: &config::Sink) -> Result<(), Exit> {
+pub(super) fn as_owner(sink: &config::Sink) -> Result<(), Exit> {
     let owner = Dir::open(&sink.home).and_then(|home| home.stat_self()).map_or(0, |stat| stat.st_uid);
     if owner == 0 || !users::is_root() {
         return Ok(());
@@ -291,11 +291,12 @@ fn change(
 fn prune_now(context: &Context, sink: &Sink<'_>, names: &[Name]) -> Result<Exit, Exit> {
     for source in sink.named(names)? {
         let (store, _lock) = sink.locked(&source.name, "handover sink prune")?;
-        let condemned = prune::prune(&store, source, sink.config, clock::now()).map_err(|e| refuse(&e))?;
+        let pruned = prune::prune(&store, source, sink.config, clock::now()).map_err(|e| refuse(&e))?;
         if !context.quiet {
-            condemned
+            pruned
+                .condemned
                 .iter()
-                .for_each(|c| show::talk(&format!("{}: {} condemned: {}", source.name, c.id, c.reason)));
+                .for_each(|(id, why)| show::talk(&format!("{}: {id} condemned: {why}", source.name)));
         }
     }
     Ok(Exit::Ok)

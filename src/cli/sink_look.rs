@@ -15,7 +15,7 @@ use super::{
 use crate::{
     manifest::{Entry, GenerationId, Kind, diff::Change, receipt::Verify},
     report::Exit,
-    sink::{candidates::is_verified, prune, query, status},
+    sink::{candidates::is_verified, prune, query},
     store::{
         SourceStore, Stored,
         prove::Effort,
@@ -26,48 +26,6 @@ use crate::{
 };
 
 type Outcome = Result<Exit, Exit>;
-
-pub(super) fn status(context: &Context, sink: &Sink<'_>, names: &[Name]) -> Outcome {
-    let (store, state) = sink.open()?;
-    let mut all = Vec::new();
-    for source in sink.named(names)? {
-        all.push(status::standing(&store, &state, source).map_err(|e| refuse(&e))?);
-    }
-    if context.json {
-        return Ok(show::json(&all));
-    }
-    let now = clock::now();
-    let rows = all.iter().map(|s| {
-        let age = s.newest_verified_at.map_or_else(|| "never".to_owned(), |at| show::age(at, now));
-        let last = s.runs.last_attempt.as_ref().map_or_else(
-            || "never ran".to_owned(),
-            |a| {
-                let how =
-                    a.findings.iter().find(|f| f.kind.is_alarm()).map_or("ok", |f| f.kind.exit().name());
-                format!("{} ago: {how}", show::age(a.finished, now))
-            },
-        );
-        let next = next_step(s, &last);
-        vec![s.source.clone(), age, s.generations.to_string(), show::size(s.bytes), last, next]
-    });
-    let head = ["source", "newest verified#", "generations#", "newest size#", "last run", "next step"];
-    show::data(&show::table(&head, rows.collect()));
-    Ok(Exit::Ok)
-}
-
-fn next_step(standing: &status::Standing, last: &str) -> String {
-    if !standing.damaged.is_empty() {
-        format!("damaged: {}; run `handover sink verify {}`", standing.damaged.join(", "), standing.source)
-    } else if !standing.quarantined.is_empty() {
-        "look with `handover sink quarantine list`".to_owned()
-    } else if standing.generations == 0 && (last.ends_with("ok") || standing.runs.last_attempt.is_none()) {
-        "run `handover source` there, then `handover sink`".to_owned()
-    } else if last.ends_with("ok") {
-        "none".to_owned()
-    } else {
-        format!("run `handover sink run {}` and read what it says", standing.source)
-    }
-}
 
 /// A generation in a list.
 #[derive(Serialize)]

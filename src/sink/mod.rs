@@ -3,7 +3,9 @@
 pub mod candidates;
 pub mod enroll;
 pub mod fetch;
+pub mod journal;
 pub mod key;
+pub mod life;
 pub mod one;
 pub mod prune;
 pub mod query;

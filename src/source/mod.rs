@@ -8,6 +8,7 @@ pub mod collecting;
 pub mod copier;
 pub mod dump;
 mod packing;
+pub mod life;
 pub mod run;
 pub mod seal;
 pub mod state;

@@ -129,6 +129,11 @@ impl State {
     }
 }
 
+/// The facts as they are written down, for who only looks; none if there are none yet or they cannot be read.
+pub fn peek(state: &std::path::Path) -> Option<Facts> {
+    read(&Dir::open(state).ok()?, STATE).ok().flatten()
+}
+
 /// Reads the ledger of a state folder; lines that were torn are passed over.
 pub fn read_ledger(dir: &Dir) -> Result<std::collections::BTreeMap<GenerationId, Seal>, Error> {
     let bytes = dir.read_if_any(LEDGER, 1 << 30)?.unwrap_or_default();
