@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::{self, Config},
-    manifest::{Channel, GenerationId},
+    manifest::GenerationId,
     remote::Tools,
     report::{Exit, life::Life},
     sink::{
@@ -36,7 +36,7 @@ struct Explained {
 /// One side on this host that knows the source.
 enum Side<'a> {
     Source(&'a config::Source),
-    Sink(Sink<'a>, Channel, &'static str),
+    Sink(Sink<'a>, &'static str),
 }
 
 pub(super) fn run(context: &Context, name: &Name, id: &Which) -> Exit {
@@ -55,11 +55,16 @@ fn explain(context: &Context, name: &Name, id: &Which) -> Result<Exit, Exit> {
             fail(Exit::Usage, &format!("no generation of {name} is known here: nothing to explain yet"))
         })?,
     };
-    let mut all = Explained { source: name.to_string(), id: id.to_string(), life: Life::default(), not_asked: Vec::new() };
+    let mut all = Explained {
+        source: name.to_string(),
+        id: id.to_string(),
+        life: Life::default(),
+        not_asked: Vec::new(),
+    };
     for side in &sides {
         match side {
             Side::Source(source) => all.life.join(of_source(&config, source, &id)?),
-            Side::Sink(sink, channel, role) => of_sink(sink, (*channel, role), name, &id, &sides, &mut all)?,
+            Side::Sink(sink, role) => of_sink((sink, role), name, &id, &sides, &mut all)?,
         }
     }
     if all.life.is_unknown() {
@@ -86,7 +91,7 @@ fn sides<'a>(config: &'a Config, name: &Name) -> Result<Vec<Side<'a>>, Exit> {
             sink::as_owner(sink)?;
         }
         let state = config.state.join("sink");
-        sides.push(Side::Sink(Sink { config: sink, state }, Channel::Data, "sink"));
+        sides.push(Side::Sink(Sink { config: sink, state }, "sink"));
     }
     if sides.is_empty() {
         let own = config.source.iter().map(|source| source.name.to_string());
@@ -128,8 +133,7 @@ fn of_source(config: &Config, source: &config::Source, id: &GenerationId) -> Res
 
 /// What the sink knows, and what the source says of it over the way on which the sink fetches, unless it is this host.
 fn of_sink(
-    sink: &Sink<'_>,
-    (_, role): (Channel, &'static str),
+    (sink, role): (&Sink<'_>, &'static str),
     name: &Name,
     id: &GenerationId,
     sides: &[Side<'_>],
@@ -165,7 +169,12 @@ fn of_sink(
 fn tell(all: &Explained) {
     show::data(&format!("{} {}", all.source, all.id));
     let rows = all.life.events.iter().map(|moment| {
-        vec![moment.at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(), moment.by.clone(), moment.what.clone(), moment.detail.clone()]
+        vec![
+            moment.at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+            moment.by.clone(),
+            moment.what.clone(),
+            moment.detail.clone(),
+        ]
     });
     show::data(&show::table(&["when", "by", "what", "more"], rows.collect()));
     for here in &all.life.now {
@@ -174,7 +183,12 @@ fn tell(all: &Explained) {
             Some(false) => "it goes: ",
             None => "",
         };
-        show::data(&format!("now at the {}, in {}\n  {fate}{}", here.side, here.path, here.because.join("; ")));
+        show::data(&format!(
+            "now at the {}, in {}\n  {fate}{}",
+            here.side,
+            here.path,
+            here.because.join("; ")
+        ));
     }
     if all.life.now.is_empty() {
         show::data("it is not here any more");

@@ -125,7 +125,10 @@ fn write(file: &Path, views: &[View]) -> Exit {
         return Exit::Ok;
     }
     let Some(name) = file.file_name() else {
-        return fail(Exit::Usage, &"--prometheus needs a file, as /var/lib/prometheus/node-exporter/handover.prom");
+        return fail(
+            Exit::Usage,
+            &"--prometheus needs a file, as /var/lib/prometheus/node-exporter/handover.prom",
+        );
     };
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match Dir::open(folder).and_then(|dir| durable::write_file(&dir, name, text.as_bytes(), 0o644)) {
@@ -193,7 +196,10 @@ mod tests {
         );
         let ill = vec![Concern::critical("dam|aged\nx", "look"), Concern::warning("b", "c")];
         let said = line(Level::Critical, &[view("a", Vec::new()), view("b", ill)]);
-        assert!(said.starts_with("HANDOVER CRITICAL - b: dam/aged x (and 1 more) -> look | 'a_age'=7s"), "{said}");
+        assert!(
+            said.starts_with("HANDOVER CRITICAL - b: dam/aged x (and 1 more) -> look | 'a_age'=7s"),
+            "{said}"
+        );
         assert_eq!((said.lines().count(), said.matches('|').count()), (1, 1));
     }
 

@@ -154,7 +154,9 @@ fn show_status(context: &Context, config: &Config, source: &config::Source, how:
     let (now, state) = (clock::now(), state(config));
     match status::standing(&place(source, &state), now) {
         Ok(standing) if how.is_for_people() => table(context, &standing, now),
-        Ok(standing) => monitor::tell(context, how, &[monitor::of_source(&standing, source.alarm_after, now)]),
+        Ok(standing) => {
+            monitor::tell(context, how, &[monitor::of_source(&standing, source.alarm_after, now)])
+        }
         Err(e) if how.is_for_people() => fail(Exit::Configuration, &e),
         Err(e) => {
             let finding = finding_of(&e.into(), source.name.as_str());

@@ -70,7 +70,10 @@ impl<R: Serialize + DeserializeOwned> Runs<R> {
     pub fn read(dir: &Dir, file: &str) -> Noted<R> {
         let unreadable = |why: String| {
             let path = sys::show(dir.join(file).as_os_str().as_encoded_bytes());
-            Noted { runs: Self::default(), unreadable: Some(format!("{path}: {}", sys::show(why.as_bytes()))) }
+            Noted {
+                runs: Self::default(),
+                unreadable: Some(format!("{path}: {}", sys::show(why.as_bytes()))),
+            }
         };
         match dir.read_if_any(file, LIMIT) {
             Ok(None) => Noted { runs: Self::default(), unreadable: None },

@@ -45,9 +45,8 @@ pub fn of(place: &Place<'_>, source: &config::SinkSource, id: &GenerationId, now
     told.sort_by_key(|e| e.at);
     for event in &told {
         // The folders and the journal tell of the same; stored is a generation once.
-        let same = |m: &Moment| {
-            m.what == event.what && (m.what == "stored" || event.at.duration_since(m.at) < SAME)
-        };
+        let same =
+            |m: &Moment| m.what == event.what && (m.what == "stored" || event.at.duration_since(m.at) < SAME);
         if !life.events.iter().any(same) {
             life.events.push(moment(place.role, event));
         }
@@ -72,9 +71,12 @@ fn verdict(
 
 fn of_stored(stored: &Stored) -> Vec<Event> {
     let mut events = of_receipt(&stored.found.generation, &stored.receipt);
-    events.extend(stored.marks.verified.map(|at| {
-        event(at, "verified", "all of it was read again and every hash is right".to_owned())
-    }));
+    events.extend(
+        stored
+            .marks
+            .verified
+            .map(|at| event(at, "verified", "all of it was read again and every hash is right".to_owned())),
+    );
     events.extend(stored.marks.damage.as_ref().map(|damage| {
         let text = format!("{} files: {}", damage.count, damage.paths.join(", "));
         event(damage.found, "damaged", text)
@@ -105,7 +107,12 @@ fn of_receipt(generation: &Generation, receipt: &Receipt) -> Vec<Event> {
 
 /// A moment in the words of a side.
 pub fn moment(side: &str, event: &Event) -> Moment {
-    Moment { at: event.at, by: side.to_owned(), what: event.what.clone(), detail: show(event.detail.as_bytes()) }
+    Moment {
+        at: event.at,
+        by: side.to_owned(),
+        what: event.what.clone(),
+        detail: show(event.detail.as_bytes()),
+    }
 }
 
 fn event(at: Timestamp, what: &str, detail: String) -> Event {

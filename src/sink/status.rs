@@ -231,7 +231,10 @@ fn concerns(
     match standing.newest_verified_at {
         None if standing.generations == 0 => {
             let first = "run `handover source` there, then";
-            all.push(Concern::critical("nothing of it is stored", format!("{first} `handover {role} run {name}`")));
+            all.push(Concern::critical(
+                "nothing of it is stored",
+                format!("{first} `handover {role} run {name}`"),
+            ));
         }
         None => {
             let next = format!("run `handover {role} verify {name}`");

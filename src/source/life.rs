@@ -60,7 +60,8 @@ fn verdict(
         Where::Waiting => (None, vec!["it waits for the sink".to_owned()]),
         Where::Condemned => {
             let note = point.condemned()?.items.into_iter().find(|c| c.found.id() == id);
-            let why = note.and_then(|c| c.note).map_or_else(|| "put there by hand".to_owned(), |note| note.why);
+            let why =
+                note.and_then(|c| c.note).map_or_else(|| "put there by hand".to_owned(), |note| note.why);
             (Some(false), vec![show(why.as_bytes())])
         }
         Where::Stored => match point.verdicts(keep, now)?.into_iter().find(|d| d.id == *id) {

@@ -94,7 +94,9 @@ fn on_the_source_its_own_part_is_told_with_what_restore_noted() {
     let id = lab.init().both();
     let waiting = lab.source(0)["generation"]["id"].as_str().unwrap().to_owned();
     // As restore writes it.
-    let line = format!("{{\"id\":\"{id}\",\"at\":\"2030-01-01T00:00:00Z\",\"what\":\"drilled\",\"detail\":\"in 3 s\"}}\n");
+    let line = format!(
+        "{{\"id\":\"{id}\",\"at\":\"2030-01-01T00:00:00Z\",\"what\":\"drilled\",\"detail\":\"in 3 s\"}}\n"
+    );
     let history = lab.path("home/gate/history");
     fs::write(&history, line).unwrap();
     lab.config_text(&format!(

@@ -16,7 +16,8 @@ fn multiply(lab: &Lab, id: &str) {
     let receipt = fs::read_to_string(store.join(id).join("receipt.toml")).unwrap();
     let seal = Digest::of(generation.as_bytes()).to_string();
     // As large as that of a real host: its configuration stands in it.
-    let generation = generation.replace("config = \"\"\"", &format!("config = \"\"\"{}\n", "# a line of it\n".repeat(300)));
+    let generation = generation
+        .replace("config = \"\"\"", &format!("config = \"\"\"{}\n", "# a line of it\n".repeat(300)));
     for n in 2..=GENERATIONS {
         let (day, hour) = (1 + n / 24, n % 24);
         let other = format!("202605{day:02}T{hour:02}0000Z");

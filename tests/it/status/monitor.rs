@@ -134,7 +134,10 @@ fn the_metrics_are_read_by_a_strict_parser_and_are_those_of_the_list() {
         };
         assert_eq!(format!("{kind:?}"), format!("{expected:?}"), "{name}");
         let source = labels.iter().find(|(label, _)| label == "source");
-        assert!(name == "handover_build_info" || source.is_some_and(|(_, v)| v == "shop"), "{name} {labels:?}");
+        assert!(
+            name == "handover_build_info" || source.is_some_and(|(_, v)| v == "shop"),
+            "{name} {labels:?}"
+        );
         assert!(!value.is_empty());
     }
     let told: BTreeSet<String> = metrics(&sink).union(&metrics(&source)).cloned().collect();
