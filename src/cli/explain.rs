@@ -6,7 +6,7 @@ use super::{
     Context,
     args::Which,
     fail, show,
-    sink::{self, Sink, refuse},
+    sink::{self, Sink},
     source,
 };
 use crate::{
@@ -16,10 +16,12 @@ use crate::{
     report::{Exit, life::Life},
     sink::{
         life as sink_life,
+        run::open_store,
         status::{Place, read},
     },
-    source::life as source_life,
-    sys::{self, clock, name::Name},
+    source::{life as source_life, run::finding_of},
+    store,
+    sys::{self, Dir, clock, name::Name},
 };
 
 /// All that is known.
@@ -36,7 +38,7 @@ struct Explained {
 /// One side on this host that knows the source.
 enum Side<'a> {
     Source(&'a config::Source),
-    Sink(Sink<'a>, &'static str),
+    Sink(Sink<'a>),
 }
 
 pub(super) fn run(context: &Context, name: &Name, id: &Which) -> Exit {
@@ -64,7 +66,7 @@ fn explain(context: &Context, name: &Name, id: &Which) -> Result<Exit, Exit> {
     for side in &sides {
         match side {
             Side::Source(source) => all.life.join(of_source(&config, source, &id)?),
-            Side::Sink(sink, role) => of_sink((sink, role), name, &id, &sides, &mut all)?,
+            Side::Sink(sink) => of_sink(sink, name, &id, &sides, &mut all)?,
         }
     }
     if all.life.is_unknown() {
@@ -86,16 +88,15 @@ fn sides<'a>(config: &'a Config, name: &Name) -> Result<Vec<Side<'a>>, Exit> {
     if let Some(source) = config.source.as_ref().filter(|source| source.name == *name) {
         sides.push(Side::Source(source));
     }
-    if let Some(sink) = config.sink.as_ref().filter(|sink| sink.sources.iter().any(|s| s.name == *name)) {
+    for section in config.sinks().filter(|sink| sink.sources.iter().any(|s| s.name == *name)) {
         if sides.is_empty() {
-            sink::as_owner(sink)?;
+            sink::as_owner(section)?;
         }
-        let state = config.state.join("sink");
-        sides.push(Side::Sink(Sink { config: sink, state }, "sink"));
+        sides.push(Side::Sink(Sink::new(config, section)));
     }
     if sides.is_empty() {
         let own = config.source.iter().map(|source| source.name.to_string());
-        let others = config.sink.iter().flat_map(|sink| sink.sources.iter().map(|s| s.name.to_string()));
+        let others = config.sinks().flat_map(|sink| sink.sources.iter().map(|s| s.name.to_string()));
         let names: Vec<String> = own.chain(others).collect();
         let text = format!("there is no source {name} in the configuration; there are: {}", names.join(", "));
         return Err(fail(Exit::Usage, &text));
@@ -110,12 +111,14 @@ fn known(config: &Config, sides: &[Side<'_>], name: &Name) -> Result<Vec<Generat
         match side {
             Side::Source(source) => {
                 let state = source::state(config);
-                ids.extend(source_life::known(&source::place(source, &state)).map_err(|e| refuse(&e))?);
+                ids.extend(
+                    source_life::known(&source::place(source, &state)).map_err(|e| unreadable(source, e))?,
+                );
             }
-            Side::Sink(sink, ..) => {
-                let (store, _) = sink.open()?;
-                let kept = store.source(name).map_err(|e| refuse(&e))?;
-                let (stored, _) = kept.stored().map_err(|e| refuse(&e))?;
+            Side::Sink(sink) => {
+                let Some((store, _)) = open(sink, sides, &mut Vec::new())? else { continue };
+                let kept = store.source(name).map_err(|e| sink.refuse(&e))?;
+                let (stored, _) = kept.stored().map_err(|e| sink.refuse(&e))?;
                 ids.extend(stored.iter().map(|s| s.id().clone()));
             }
         }
@@ -125,24 +128,47 @@ fn known(config: &Config, sides: &[Side<'_>], name: &Name) -> Result<Vec<Generat
     Ok(ids)
 }
 
+/// Opens a sink's store. Where another side can tell something too, as the store of the data for a user who may not
+/// read that of the logs, it is said instead that this one cannot.
+fn open(
+    sink: &Sink<'_>,
+    sides: &[Side<'_>],
+    not_asked: &mut Vec<String>,
+) -> Result<Option<(store::SinkStore, Dir)>, Exit> {
+    if sides.len() == 1 {
+        return sink.open().map(Some);
+    }
+    let opened = open_store(sink.config, &sink.state);
+    if let Err(e) = &opened {
+        not_asked.push(format!("{} {} cannot be read: {e}", sink.config.role, sink.config.home.display()));
+    }
+    Ok(opened.ok())
+}
+
+/// Ends a command that cannot read what the source has.
+fn unreadable(source: &config::Source, error: store::Error) -> Exit {
+    let finding = finding_of(&error.into(), source.name.as_str());
+    fail(finding.kind.exit(), &finding.text)
+}
+
 fn of_source(config: &Config, source: &config::Source, id: &GenerationId) -> Result<Life, Exit> {
     let state = source::state(config);
     let place = source::place(source, &state);
-    source_life::of(&place, source.keep, id, clock::now()).map_err(|e| refuse(&e))
+    source_life::of(&place, source.keep, id, clock::now()).map_err(|e| unreadable(source, e))
 }
 
 /// What the sink knows, and what the source says of it over the way on which the sink fetches, unless it is this host.
 fn of_sink(
-    (sink, role): (&Sink<'_>, &'static str),
+    sink: &Sink<'_>,
     name: &Name,
     id: &GenerationId,
     sides: &[Side<'_>],
     all: &mut Explained,
 ) -> Result<(), Exit> {
     let source = sink.one(name)?;
-    let (store, state) = sink.open()?;
-    let place = Place { role, config: sink.config, store: &store, state: &state };
-    all.life.join(sink_life::of(&place, source, id, clock::now()).map_err(|e| refuse(&e))?);
+    let Some((store, state)) = open(sink, sides, &mut all.not_asked)? else { return Ok(()) };
+    let place = Place { config: sink.config, store: &store, state: &state };
+    all.life.join(sink_life::of(&place, source, id, clock::now()).map_err(|e| sink.refuse(&e))?);
     if let Some(why) = read(&state, name.as_str()).unreadable {
         all.not_asked.push(format!("the note of the last runs cannot be read: {why}"));
     }

@@ -7,9 +7,10 @@ use jiff::Timestamp;
 
 use super::prometheus::{Kind, Metric, Sample};
 use crate::{
+    config::SinkRole,
     manifest::{Channel, generation::Drill},
     report::{Exit, Timing, health::Level, runs::Activity},
-    sink::status as sink,
+    sink::{channel, status as sink},
     source::status as source,
 };
 
@@ -187,15 +188,14 @@ pub fn of_source(standing: &source::Standing, alarm_after: Duration, now: Timest
     s.all
 }
 
-/// How a source stands at a sink; `role` is `sink` or `logsink`.
+/// How a source stands at a sink of this role.
 pub fn of_sink(
-    role: &str,
-    channel: Channel,
+    role: SinkRole,
     standing: &sink::Standing,
     alarm_after: Duration,
     now: Timestamp,
 ) -> Vec<Sample> {
-    let mut s = Samples::of(role, channel, &standing.source);
+    let mut s = Samples::of(role.name(), channel(role), &standing.source);
     s.health(standing.level, alarm_after, standing.exposure(now));
     let attempt = standing.last_attempt.as_ref();
     s.attempt(attempt.map(|a| (a.started, a.finished, a.exit(), a.timings.as_slice())));

@@ -8,6 +8,7 @@ mod explain;
 mod extras;
 mod gate;
 mod live;
+mod logsink;
 pub mod metrics;
 mod monitor;
 mod progress;
@@ -16,9 +17,8 @@ mod restore;
 mod setup;
 mod show;
 mod sink;
-mod sink_look;
-mod sink_status;
 mod source;
+pub mod when;
 
 use std::{cell::Cell, path::Path, process::ExitCode};
 
@@ -101,9 +101,14 @@ pub fn main() -> ExitCode {
 }
 
 fn is_for_nagios(cli: &Cli) -> bool {
+    let sink =
+        |action: &args::SinkAction| matches!(action, args::SinkAction::Status { how, .. } if how.nagios);
     match &cli.role {
         Role::Source(args) => matches!(&args.action, Some(args::SourceAction::Status(how)) if how.nagios),
-        Role::Sink(args) => matches!(&args.action, Some(args::SinkAction::Status { how, .. }) if how.nagios),
+        Role::Sink(args) => args.action.as_ref().is_some_and(sink),
+        Role::Logsink(args) => {
+            matches!(&args.action, Some(args::LogsinkAction::Same(action)) if sink(action))
+        }
         _ => false,
     }
 }
@@ -111,8 +116,12 @@ fn is_for_nagios(cli: &Cli) -> bool {
 fn dispatch(context: &Context, cli: Cli) -> Exit {
     match cli.role {
         Role::Source(args) => source::dispatch(context, args),
-        Role::Sink(args) => sink::dispatch(context, args),
-        Role::Restore(args) => restore::run(context, &args),
+        Role::Sink(args) => {
+            let action = args.action.unwrap_or(args::SinkAction::Run(args.run));
+            sink::dispatch(context, config::SinkRole::Data, action)
+        }
+        Role::Logsink(args) => logsink::dispatch(context, args),
+        Role::Restore(args) => restore::dispatch(context, args),
         Role::Check { live } => check::run(context, live),
         Role::Explain { name, id } => explain::run(context, &name, &id),
         Role::Completions { shell } => extras::completions(shell),

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::{Context, args::StatusArgs, fail, metrics, prometheus, show};
 use crate::{
+    config::SinkRole,
     manifest::Channel,
     report::{
         Exit, Finding,
@@ -68,10 +69,9 @@ pub(super) fn of_source(standing: &source::Standing, alarm_after: Duration, now:
     }
 }
 
-/// How a source stands at a sink; `role` is `sink` or `logsink`.
+/// How a source stands at a sink of this role.
 pub(super) fn of_sink(
-    role: &str,
-    channel: Channel,
+    role: SinkRole,
     standing: &sink::Standing,
     alarm_after: Duration,
     now: Timestamp,
@@ -92,7 +92,7 @@ pub(super) fn of_sink(
         concerns: standing.concerns.clone(),
         well: format!("newest verified data {age} old, {count}"),
         perf,
-        samples: metrics::of_sink(role, channel, standing, alarm_after, now),
+        samples: metrics::of_sink(role, standing, alarm_after, now),
     }
 }
 

@@ -48,7 +48,7 @@ pub fn of(place: &Place<'_>, source: &config::SinkSource, id: &GenerationId, now
         let same =
             |m: &Moment| m.what == event.what && (m.what == "stored" || event.at.duration_since(m.at) < SAME);
         if !life.events.iter().any(same) {
-            life.events.push(moment(place.role, event));
+            life.events.push(moment(place.config.role.name(), event));
         }
     }
     Ok(life)
@@ -129,7 +129,7 @@ fn here(
 ) -> Whereabouts {
     let folder = place.config.home.join(state).join(kept.name().as_str()).join(id.as_str());
     Whereabouts {
-        side: place.role.to_owned(),
+        side: place.config.role.to_string(),
         place: state.to_owned(),
         path: show(folder.as_os_str().as_encoded_bytes()),
         stays,

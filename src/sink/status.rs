@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{candidates, candidates::is_verified, one::is_well};
 use crate::{
-    config,
+    config::{self, SinkRole},
     manifest::generation::Drill,
     report::{
         Exit, Finding, Kind, SinkSource, Timing, exit_of,
@@ -105,8 +105,6 @@ impl Standing {
 /// What the standing of a source is made from, besides the source.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
-    /// `sink` or `logsink`: the word in what is to be done next.
-    pub role: &'a str,
     /// The role's configuration.
     pub config: &'a config::Sink,
     /// Its store.
@@ -162,7 +160,7 @@ pub fn standing(place: &Place<'_>, source: &config::SinkSource, now: Timestamp) 
     standing.last_success_at = standing.last_success_at.max(safe.map(|s| s.receipt.stored));
     standing.damaged.extend(strange.iter().map(|s| sys::show(s.name.as_encoded_bytes())));
     standing.frozen = candidates::policy(source, place.config, &stored).frozen;
-    standing.concerns = gravest_first(concerns(&standing, place.role, source, noted.unreadable, now));
+    standing.concerns = gravest_first(concerns(&standing, place.config.role, source, noted.unreadable, now));
     standing.level = level(&standing.concerns);
     Ok(standing)
 }
@@ -207,7 +205,7 @@ fn gathered(
 /// What is not as it should be.
 fn concerns(
     standing: &Standing,
-    role: &str,
+    role: SinkRole,
     source: &config::SinkSource,
     unreadable: Option<String>,
     now: Timestamp,

@@ -1,19 +1,19 @@
-//! `handover sink status`: for people, for programs, and for monitoring.
+//! `handover sink status` and `handover logsink status`: for people, for programs, and for monitoring.
 
 use jiff::Timestamp;
 
-use super::{
-    Context,
-    args::StatusArgs,
-    monitor::{self, View},
-    show,
-    sink::{Sink, refuse},
-};
+use super::{Outcome, Sink};
 use crate::{
+    cli::{
+        Context,
+        args::StatusArgs,
+        monitor::{self, View},
+        show,
+    },
     config,
-    manifest::Channel,
     report::{Exit, runs::Activity},
     sink::{
+        channel,
         fetch::store_finding,
         run,
         status::{self, Place, Standing},
@@ -21,25 +21,17 @@ use crate::{
     sys::{clock, name::Name},
 };
 
-/// The role whose status it is, and its channel.
-const ROLE: (&str, Channel) = ("sink", Channel::Data);
-
-pub(super) fn status(
-    context: &Context,
-    sink: &Sink<'_>,
-    names: &[Name],
-    how: &StatusArgs,
-) -> Result<Exit, Exit> {
+pub(super) fn status(context: &Context, sink: &Sink<'_>, names: &[Name], how: &StatusArgs) -> Outcome {
     let (sources, now) = (sink.named(names)?, clock::now());
     if !how.is_for_people() {
         let views: Vec<View> = views(sink, &sources, now);
         return Ok(monitor::tell(context, how, &views));
     }
     let (store, state) = sink.open()?;
-    let place = Place { role: ROLE.0, config: sink.config, store: &store, state: &state };
+    let place = Place { config: sink.config, store: &store, state: &state };
     let mut all = Vec::new();
     for source in sources {
-        all.push(status::standing(&place, source, now).map_err(|e| refuse(&e))?);
+        all.push(status::standing(&place, source, now).map_err(|e| sink.refuse(&e))?);
     }
     if context.json {
         return Ok(show::json(&all));
@@ -50,17 +42,17 @@ pub(super) fn status(
 
 /// Each source by itself: one that cannot be looked at hides no other.
 fn views(sink: &Sink<'_>, sources: &[&config::SinkSource], now: Timestamp) -> Vec<View> {
-    let (role, channel) = ROLE;
+    let role = sink.config.role;
     let failed = |source: &config::SinkSource, e: &crate::store::Error| {
-        View::failed(role, channel, source.name.as_str(), &store_finding("store", e))
+        View::failed(role.name(), channel(role), source.name.as_str(), &store_finding(role, "store", e))
     };
     let (store, state) = match run::open_store(sink.config, &sink.state) {
         Ok(opened) => opened,
         Err(e) => return sources.iter().map(|source| failed(source, &e)).collect(),
     };
-    let place = Place { role, config: sink.config, store: &store, state: &state };
+    let place = Place { config: sink.config, store: &store, state: &state };
     let view = |source: &&config::SinkSource| match status::standing(&place, source, now) {
-        Ok(standing) => monitor::of_sink(role, channel, &standing, source.alarm_after, now),
+        Ok(standing) => monitor::of_sink(role, &standing, source.alarm_after, now),
         Err(e) => failed(source, &e),
     };
     sources.iter().map(view).collect()
