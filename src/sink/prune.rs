@@ -28,11 +28,13 @@ pub fn decide(
 }
 
 /// What retention did.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pruned {
-    /// What was condemned, each with the reason.
-    pub condemned: Vec<Condemned>,
-    /// What could not be.
+    /// What it condemned, each with the reason.
+    pub condemned: Vec<(GenerationId, String)>,
+    /// What was deleted because it had been condemned for `undo_for`.
+    pub deleted: Vec<GenerationId>,
+    /// What could not be condemned.
     pub findings: Vec<Finding>,
 }
 
@@ -47,21 +49,20 @@ pub fn prune(
     for decision in decide(store, source, sink, now)? {
         if let Verdict::Condemn(reason) = &decision.verdict {
             let reason = reason.to_string();
-            let id = decision.id.to_string();
             match store.condemn(&decision.id, &reason, now) {
-                Ok(()) => pruned.condemned.push(Condemned { id, reason }),
+                Ok(()) => pruned.condemned.push((decision.id, reason)),
                 Err(e @ (Error::OtherSeal { .. } | Error::Damaged { .. })) => {
                     let text = format!(
                         "it should be condemned, but what is condemned under its id is not the same: {e}"
                     );
                     let fix = "compare both by their seals; move the one that you do not want out of the store by hand";
-                    pruned.findings.push(Finding::new(Kind::Verification, id, text).with_fix(fix));
+                    pruned.findings.push(Finding::new(Kind::Verification, decision.id.as_str(), text).with_fix(fix));
                 }
                 Err(e) => return Err(e),
             }
         }
     }
-    store.purge(undo_for(sink), now)?;
+    pruned.deleted = store.purge(undo_for(sink), now)?;
     Ok(pruned)
 }
 

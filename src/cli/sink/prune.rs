@@ -60,10 +60,8 @@ pub(super) fn now(context: &Context, sink: &Sink<'_>, names: &[Name]) -> Outcome
         show::findings(source.name.as_str(), &pruned.findings, context.quiet);
         exit = exit.worst(report::exit_of(&pruned.findings));
         if !context.quiet {
-            pruned
-                .condemned
-                .iter()
-                .for_each(|c| show::talk(&format!("{}: {} condemned: {}", source.name, c.id, c.reason)));
+            let condemned = pruned.condemned.iter();
+            condemned.for_each(|(id, why)| show::talk(&format!("{}: {id} condemned: {why}", source.name)));
         }
     }
     Ok(exit)

@@ -10,18 +10,18 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    HandoverPoint, Listing, Place, accept, bear,
+    HandoverPoint, Listing, Place, StoredHere, accept, bear,
     decide::surplus,
     hold::{Changing, is_read},
-    id_of, owned,
+    id_of, owned, receipt_in,
     reject::elements_ok,
 };
 use crate::{
-    manifest::{Channel, GenerationId, names, receipt::Verify},
+    manifest::{Channel, GenerationId, Receipt, names, receipt::Verify},
     store::{
         Error, Found, Result,
         note::{CONDEMNED_NOTE, Note},
-        retention::{self, Candidate},
+        retention::{self, Candidate, Decision, Policy},
     },
     sys::{Dir, durable, signals},
 };
@@ -36,6 +36,8 @@ pub struct Condemned {
     pub found: Found,
     /// When and why; none if it was put there by hand, and then `undo_for` begins at the next purge.
     pub note: Option<Note>,
+    /// The sink's word, if it had been accepted.
+    pub receipt: Option<Receipt>,
 }
 
 /// A generation that was condemned now.
@@ -51,7 +53,9 @@ impl HandoverPoint {
     /// What can be taken back.
     pub fn condemned(&self) -> Result<Listing<Condemned>> {
         let _changing = self.changing()?;
-        Listing::of(&self.condemned, |found, dir| Ok(Condemned { found, note: Note::read(dir)? }))
+        Listing::of(&self.condemned, |found, dir| {
+            Ok(Condemned { note: Note::read(dir)?, receipt: receipt_in(dir, &found)?, found })
+        })
     }
 
     /// Retention on the source: of what is accepted the newest `keep` stay, and what retention protects. What somebody
@@ -59,17 +63,17 @@ impl HandoverPoint {
     pub fn prune(&self, keep: u32, now: Timestamp) -> Result<Listing<Gone>> {
         let changing = self.changing()?;
         let stored = self.list_stored(&changing)?.items;
-        let verified: BTreeSet<&GenerationId> = stored
-            .iter()
-            .filter(|s| s.receipt.as_ref().is_some_and(|r| r.verify != Verify::None))
-            .map(|s| s.found.id())
-            .collect();
-        let candidates = candidates(stored.iter().map(|s| &s.found), |found| verified.contains(found.id()));
         let mut gone = Listing::default();
-        for (index, why) in surplus(&candidates, keep, now) {
+        for (index, why) in surplus(&accepted(&stored), keep, now) {
             self.condemn_unread(&self.store, &stored[index].found, why, now, &changing, &mut gone)?;
         }
         Ok(gone)
+    }
+
+    /// What retention says of every generation in the Source-Store, with its reasons.
+    pub fn verdicts(&self, keep: u32, now: Timestamp) -> Result<Vec<Decision>> {
+        let policy = Policy { last: keep, ..Policy::default() };
+        Ok(retention::decide(&accepted(&self.stored()?.items), &policy, now))
     }
 
     /// A full Handover Point: the eldest waiting ones go until `max_waiting` wait. Never the newest, never the newest
@@ -241,4 +245,14 @@ fn candidates<'a>(
         drilled: false,
     };
     found.enumerate().map(candidate).collect()
+}
+
+/// The Source-Store as retention sees it.
+fn accepted(stored: &[StoredHere]) -> Vec<Candidate> {
+    let verified: BTreeSet<&GenerationId> = stored
+        .iter()
+        .filter(|s| s.receipt.as_ref().is_some_and(|r| r.verify != Verify::None))
+        .map(|s| s.found.id())
+        .collect();
+    candidates(stored.iter().map(|s| &s.found), |found| verified.contains(found.id()))
 }
