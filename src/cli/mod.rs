@@ -3,6 +3,7 @@
 pub mod args;
 mod authorize;
 mod check;
+mod deliver;
 mod enroll;
 mod extras;
 mod gate;

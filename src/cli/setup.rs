@@ -200,13 +200,15 @@ fn make_sink(
     let here = sink.config.sources.iter().any(|source| matches!(source.place, Place::Path(_)));
     let owner = if here && user.is_none() { Owner::Us } else { steps.user(user, home, SINK_USER, false)? };
     let keys = identities(sink.config);
-    for identity in &keys {
+    let for_delivery: BTreeSet<PathBuf> = keys.iter().map(|identity| key::for_delivery(identity)).collect();
+    for identity in keys.iter().chain(&for_delivery) {
         let shown = sys::show(identity.as_os_str().as_encoded_bytes());
         if !identity.exists() {
             steps.say(&format_args!("make the key {shown}"));
         }
         if !steps.dry_run {
-            let comment = format!("handover-sink@{}", host());
+            let role = if for_delivery.contains(identity) { "restore" } else { "sink" };
+            let comment = format!("handover-{role}@{}", host());
             key::ensure(identity, &comment, owner.ids()).map_err(|e| configuration(&e))?;
         }
     }

@@ -9,7 +9,7 @@ use std::{
 use super::{
     Context,
     args::{QuarantineAction, SinkAction, SinkArgs, SinkRunArgs},
-    enroll, fail, host,
+    deliver, enroll, fail, host,
     progress::Display,
     setup, show, sink_look,
 };
@@ -59,7 +59,7 @@ impl Sink<'_> {
     }
 
     /// What the sink keeps of a source, locked against runs while it is changed.
-    fn locked(&self, name: &Name, what: &str) -> Result<(Arc<SourceStore>, lock::Lock), Exit> {
+    pub(super) fn locked(&self, name: &Name, what: &str) -> Result<(Arc<SourceStore>, lock::Lock), Exit> {
         self.one(name)?;
         let (store, state) = self.open()?;
         let lock = match lock::try_exclusive(&state.join(format!("lock-{name}")), what) {
@@ -127,6 +127,7 @@ fn with_config(context: &Context, config: &Config, action: SinkAction) -> Result
         SinkAction::Pin { name, id, label, remove } => change(&sink, &name, "handover sink pin", |store| {
             if remove { store.unpin(&id) } else { store.pin(&id, &label) }
         }),
+        SinkAction::Deliver(args) => deliver::run(context, &sink, &args),
         SinkAction::Quarantine { action } => quarantine(context, &sink, &action),
     }
 }
@@ -185,6 +186,7 @@ pub(super) fn connect(
 pub(super) fn host_of(name: &Name, place: &config::Host, connect_timeout: Duration) -> ssh::Host {
     ssh::Host {
         name: name.clone(),
+        purpose: ssh::Purpose::Fetch,
         host: place.host.clone(),
         port: place.port,
         user: place.user.clone(),

@@ -38,7 +38,7 @@ pub use element::{Element, ElementKind};
 pub use error::{Errors, Problem};
 pub use files::Files;
 pub use keep::{Keep, Limits};
-pub use place::{Host, Place};
+pub use place::{Host, Place, USER as SOURCE_USER};
 pub use reserve::Reserve;
 pub use restore::{GENERATION, Restore};
 pub use secrets::without_secrets;

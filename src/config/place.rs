@@ -9,7 +9,8 @@ use super::{
 };
 
 const OF_HOST: &[&str] = &["port", "user", "jump", "identity", "known_hosts"];
-const USER: &str = "dataBackupSource";
+/// The transport user of a source, unless it has another.
+pub const USER: &str = "dataBackupSource";
 const NO_IDENTITY: &str = "it is the private key for this host; \
     write for example identity = \"/etc/handover/sink_ed25519\" here or in [sink]";
 const NO_KNOWN_HOSTS: &str = "the keys of hosts must be pinned; \
@@ -68,6 +69,23 @@ impl Place {
 }
 
 impl Host {
+    /// Whether all of it is what ssh takes for what it is; the text says what is not.
+    pub fn check(&self) -> Result<(), String> {
+        let shown = |text: &str| crate::sys::show(text.as_bytes());
+        if !is_host(&self.host) {
+            return Err(format!("{} is no host name and no address", shown(&self.host)));
+        }
+        if !is_word(&self.user, "._-") {
+            return Err(format!("{} is no user", shown(&self.user)));
+        }
+        match &self.jump {
+            Some(jump) if !jump.split(',').all(is_hop) => {
+                Err(format!("{} are no hosts on the way, as user@host:port with commas", shown(jump)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn read(table: &Table<'_>, sink: &Sink) -> Option<Self> {
         let host = table.optional("host", host);
         let file = |key, inherited: &Option<PathBuf>, why: &str| {

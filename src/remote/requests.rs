@@ -6,7 +6,10 @@ use serde::de::DeserializeOwned;
 
 use super::{Error, Result};
 use crate::{
-    gate::protocol::{self, ANSWER_LIMIT, History, Offers, PATHS_LIMIT, Stored},
+    gate::{
+        delivery::{self, Published},
+        protocol::{self, ANSWER_LIMIT, History, Offers, PATHS_LIMIT, Stored},
+    },
     manifest::GenerationId,
     sys::{name::Name, show},
 };
@@ -55,6 +58,23 @@ pub fn history(bytes: &[u8], id: &GenerationId) -> Result<History> {
         event.detail = shown(&event.detail, 1000);
     }
     Ok(history)
+}
+
+/// Reads the answer to `restore publish`.
+pub fn published(bytes: &[u8]) -> Result<Published> {
+    let mut published: Published = read(bytes)?;
+    published.damaged.truncate(100);
+    published.damaged.iter_mut().for_each(|text| *text = shown(text, 5000));
+    Ok(published)
+}
+
+/// Reads the answer to `restore status`.
+pub fn status(bytes: &[u8]) -> Result<delivery::Status> {
+    let mut status: delivery::Status = read(bytes)?;
+    status.version = shown(&status.version, 64);
+    distinct(status.delivered.iter())?;
+    distinct(status.incoming.iter())?;
+    Ok(status)
 }
 
 /// Paths for `reject`, as many as the gate takes: the others are damaged all the same, and read afresh when the

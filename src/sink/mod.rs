@@ -1,6 +1,7 @@
 //! B2: fetch what sources offer, prove it, store it, accept it, prune.
 
 pub mod candidates;
+pub mod deliver;
 pub mod enroll;
 pub mod fetch;
 pub mod key;
