@@ -5,6 +5,7 @@ use std::{path::Path, thread, time::Duration};
 use jiff::Timestamp;
 
 use super::{
+    grants,
     collect::Error,
     collecting::{self, Collection, Setting},
     seal::{self, Draftable},
@@ -109,6 +110,7 @@ impl Run<'_> {
         for done in point.recover(self.started)? {
             self.find(Finding::new(Kind::Note, "recovery", done.to_string()));
         }
+        self.findings.extend(grants::sweep(&point, self.started));
         gate_facts(config, &state.facts().lineage).write(&point)?;
         self.look_at_waiting(&point)?;
         let rejections = point.rejections()?;

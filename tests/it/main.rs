@@ -8,6 +8,7 @@
 
 mod archive;
 mod config;
+mod deliver;
 mod docs;
 mod format;
 mod harness;
