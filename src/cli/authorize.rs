@@ -8,9 +8,9 @@ use std::{
 use super::{Context, args::AuthorizeArgs, fail, show};
 use crate::{
     config,
+    gate::keys::{self, Binding, Error, Outcome, PublicKey, To},
     manifest::Channel,
     report::Exit,
-    gate::keys::{self, Binding, Error, Outcome, PublicKey, To},
     store::handover_point::HandoverPoint,
     sys::{self, program, users},
 };

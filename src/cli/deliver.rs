@@ -77,7 +77,9 @@ fn tell(context: &Context, source: &SinkSource, to: &Target, delivered: &Result<
     let name = source.name.as_str();
     let mut findings: Vec<Finding> = Vec::new();
     match delivered {
-        Ok(done) => findings.extend(done.notes.iter().map(|note| Finding::new(Kind::Note, name, note.clone()))),
+        Ok(done) => {
+            findings.extend(done.notes.iter().map(|note| Finding::new(Kind::Note, name, note.clone())))
+        }
         Err(failed) => findings.push(failed.finding(name)),
     }
     let exit = delivered.as_ref().map_or_else(|failed| failed.finding(name).kind.exit(), |_| Exit::Ok);
@@ -123,7 +125,9 @@ fn say(done: &Delivered, to: &Target) {
 fn log(name: &str, to: &Target, delivered: &Result<Delivered, Failed>) {
     let text = match delivered {
         Ok(done) if done.outcome == "would send" => return,
-        Ok(done) => format!("{name}: generation {}, seal {}, to {}: {}", done.id, done.seal, to.shown(), done.outcome),
+        Ok(done) => {
+            format!("{name}: generation {}, seal {}, to {}: {}", done.id, done.seal, to.shown(), done.outcome)
+        }
         Err(failed) => format!("{name}: nothing was delivered to {}: {failed}", to.shown()),
     };
     let log = syslog::Log::open(Path::new(syslog::SOCKET), "handover-deliver");
@@ -143,7 +147,8 @@ struct Target {
 
 impl Target {
     fn of(sink: &Sink<'_>, source: &SinkSource, args: &DeliverArgs) -> Result<Self, Refused> {
-        let elsewhere = args.port.is_some() || args.user.is_some() || args.jump.is_some() || args.fingerprint.is_some();
+        let elsewhere =
+            args.port.is_some() || args.user.is_some() || args.jump.is_some() || args.fingerprint.is_some();
         match (&source.place, &args.to) {
             (Place::Path(home), None) if !elsewhere => {
                 Ok(Self { host: None, home: home.clone(), _pinned: None })
@@ -240,7 +245,10 @@ fn pin(sink: &Sink<'_>, host: &mut ssh::Host, wanted: &str) -> Result<tempfile::
     let Some(key) = keys.iter().find(|key| key.fingerprint == wanted) else {
         let shows = keys.iter().map(|key| key.fingerprint.as_str()).collect::<Vec<_>>().join(", ");
         let host = sys::show(host.host.as_bytes());
-        let text = format!("{host} does not have the key {}; it shows {shows}: nothing was sent", sys::show(wanted.as_bytes()));
+        let text = format!(
+            "{host} does not have the key {}; it shows {shows}: nothing was sent",
+            sys::show(wanted.as_bytes())
+        );
         return Err((Exit::VerificationFailed, text));
     };
     let folder = tempfile::Builder::new()

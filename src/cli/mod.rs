@@ -74,7 +74,8 @@ pub fn main() -> ExitCode {
     if let Role::Source(args::SourceArgs { action: Some(args::SourceAction::Gate(args)), .. }) = &cli.role {
         return gate::run(args);
     }
-    if let Role::Restore(args::RestoreArgs { action: Some(args::RestoreAction::Gate(args)), .. }) = &cli.role {
+    if let Role::Restore(args::RestoreArgs { action: Some(args::RestoreAction::Gate(args)), .. }) = &cli.role
+    {
         return restore::gate(args);
     }
     if let Err(e) = sys::signals::listen() {

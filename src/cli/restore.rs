@@ -6,7 +6,6 @@ mod to;
 
 pub(super) use gate::run as gate;
 
-
 use super::{
     Context,
     args::{RestoreAction, RestoreArgs, RestoreRunArgs},

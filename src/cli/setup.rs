@@ -294,4 +294,9 @@ fn tell_keys(context: &Context, keys: &[PathBuf]) {
         show::talk("on each source, as root:");
         show::data(&format!("echo '{}' | handover source authorize -", sys::show(public.as_bytes())));
     }
+    if !keys.is_empty() {
+        show::talk(
+            "it delivers backups by another key, which a host grants when it is needed: `handover sink deliver NAME --show-key`",
+        );
+    }
 }

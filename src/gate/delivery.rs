@@ -78,12 +78,9 @@ impl Request {
         let words: Vec<&str> = text.split(' ').collect();
         let request = match words.as_slice() {
             ["handover", "1", "restore", "status"] => Self::Status,
-            ["handover", "1", "restore", "begin", id, seal, bytes, entries] => Self::Begin {
-                id: word(id)?,
-                seal: word(seal)?,
-                bytes: word(bytes)?,
-                entries: word(entries)?,
-            },
+            ["handover", "1", "restore", "begin", id, seal, bytes, entries] => {
+                Self::Begin { id: word(id)?, seal: word(seal)?, bytes: word(bytes)?, entries: word(entries)? }
+            }
             ["handover", "1", "restore", "receive", id, part, caps] => {
                 let part = match *part {
                     "META" => Part::Meta,

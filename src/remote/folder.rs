@@ -1,9 +1,12 @@
 //! The gates of a source on this very host: called in process, the same rsync as their sender or receiver.
 
-use std::{any::Any, io::Read as _, path::Path, process::Stdio, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    any::Any, io::Read as _, path::Path, process::Stdio, sync::Arc, thread::JoinHandle, time::Duration,
+};
 
 use super::{
-    Delivery, Error, FarEnd, Remote, Result, Stream, Tools, error::Failure, process::Running, rsync, said::Said,
+    Delivery, Error, FarEnd, Remote, Result, Stream, Tools, error::Failure, process::Running, rsync,
+    said::Said,
 };
 use crate::{
     gate::{

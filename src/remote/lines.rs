@@ -10,7 +10,11 @@ use std::{
 
 use rustix::{fs::FileType, io::Errno};
 
-use super::{Error, Progress, Result, rsync::{Direction, moved_path}, said::Said};
+use super::{
+    Error, Progress, Result,
+    rsync::{Direction, moved_path},
+    said::Said,
+};
 use crate::sys::Dir;
 
 /// No line with a name is longer: a path of 4096 bytes, all of them escaped.

@@ -1,11 +1,7 @@
 //! Delivering files: the other direction of [`fetch`](super::fetch). rsync here reads the store in its cage, the receiver
 //! is at the far end, and every byte between them passes through the same loop.
 
-use std::{
-    num::NonZeroU64,
-    path::Path,
-    time::Instant,
-};
+use std::{num::NonZeroU64, path::Path, time::Instant};
 
 use super::{
     Deadlines, Progress, Result, Stream, Tools,

@@ -89,8 +89,7 @@ struct Far {
 impl<'a> Session<'a> {
     /// Starts rsync here; it asks for its far end when it is ready.
     pub(super) fn start(job: Job<'a>, paths: HashSet<&'a [u8]>) -> Result<Self> {
-        let mut command =
-            sandbox::command(&job.tools.handover, &job.policy, job.tools.rsync.as_os_str());
+        let mut command = sandbox::command(&job.tools.handover, &job.policy, job.tools.rsync.as_os_str());
         let (channel, inner) = Channel::new()?;
         command
             .args(&job.args)

@@ -80,8 +80,12 @@ impl RestoreGate {
         }
         let answer = self.answer(&request, alive)?;
         let log = match &request {
-            Request::Publish { id, seal } => Some(format!("delivered: generation {id}, seal {seal}: {}", show(&answer))),
-            Request::Begin { id, seal, .. } => Some(format!("delivery of generation {id}, seal {seal}: {}", show(&answer))),
+            Request::Publish { id, seal } => {
+                Some(format!("delivered: generation {id}, seal {seal}: {}", show(&answer)))
+            }
+            Request::Begin { id, seal, .. } => {
+                Some(format!("delivery of generation {id}, seal {seal}: {}", show(&answer)))
+            }
             Request::Status | Request::Receive { .. } => None,
         };
         Ok(Served::Answered(answer, log))

@@ -159,11 +159,11 @@ impl Failed {
             Self::NotHere(_) => finding(Kind::Configuration).with_fix(format!("handover sink list {name}")),
             Self::Damaged { older: Some(older), .. } => finding(Kind::Verification)
                 .with_fix(format!("deliver the one before it: handover sink deliver {name} {older}")),
-            Self::Damaged { older: None, .. } => finding(Kind::Verification)
-                .with_fix("there is none before it: `handover sink undo`, or the provider's backup, may have one"),
-            Self::Unpublished { .. } => {
-                finding(Kind::Verification).with_fix("look at the disk and the memory there, then run it again")
-            }
+            Self::Damaged { older: None, .. } => finding(Kind::Verification).with_fix(
+                "there is none before it: `handover sink undo`, or the provider's backup, may have one",
+            ),
+            Self::Unpublished { .. } => finding(Kind::Verification)
+                .with_fix("look at the disk and the memory there, then run it again"),
             Self::Held(_) => finding(Kind::Busy).with_fix("wait for its end, then run it again"),
         }
     }
@@ -295,7 +295,8 @@ impl<'a> Parts<'a> {
                 Outcome::Published => delivered.outcome = "published",
                 Outcome::Already => delivered.outcome = "already",
                 Outcome::Damaged => {
-                    let text = format!("attempt {attempt}: {} files were missing or wrong there", published.wrong);
+                    let text =
+                        format!("attempt {attempt}: {} files were missing or wrong there", published.wrong);
                     delivered.notes.push(text);
                     last = Some(published);
                     continue;
@@ -303,7 +304,8 @@ impl<'a> Parts<'a> {
             }
             return Ok(());
         }
-        let (wrong, named) = last.map_or_else(Default::default, |Published { wrong, damaged, .. }| (wrong, damaged));
+        let (wrong, named) =
+            last.map_or_else(Default::default, |Published { wrong, damaged, .. }| (wrong, damaged));
         let named = named.into_iter().take(NAMED).collect();
         Err(Failed::Unpublished { id: self.id.clone(), wrong, named })
     }

@@ -5,9 +5,9 @@ use std::{path::Path, thread, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    grants,
     collect::Error,
     collecting::{self, Collection, Setting},
+    grants,
     seal::{self, Draftable},
     state::State,
 };

@@ -84,7 +84,10 @@ fn a_generation_is_delivered_proven_there_and_found_by_the_restore() {
     assert_eq!(fs::read(page).unwrap(), b"hello\n");
     // The same again is proven again, and sends nothing.
     let report = json(&deliver(&pair, &[&id]).ok());
-    assert_eq!((&report["delivered"]["outcome"], &report["delivered"]["wire"]), (&"already".into(), &0.into()));
+    assert_eq!(
+        (&report["delivered"]["outcome"], &report["delivered"]["wire"]),
+        (&"already".into(), &0.into())
+    );
     let said = pair.handover(&["sink", "deliver", "shop"]).ok().said();
     assert!(said.contains("next, on 127.0.0.1, as root: handover restore"), "{said}");
     assert!(pair.handover(&["-q", "sink", "deliver", "shop"]).ok().said().is_empty());
@@ -106,7 +109,8 @@ fn without_a_grant_the_line_to_type_there_is_said_and_it_does_what_it_says() {
     deliver(&pair, &[]).ok();
     // The key of fetching is another one, and is not let in twice.
     let (sink, file) = (pair.sshd.path("id.pub"), pair.sshd.path("authorized_keys"));
-    let args = ["restore", "grant", "--key", sink.to_str().unwrap(), "--authorized-keys", file.to_str().unwrap()];
+    let args =
+        ["restore", "grant", "--key", sink.to_str().unwrap(), "--authorized-keys", file.to_str().unwrap()];
     pair.handover(&args).fails(10, &["another line for this key (line 1)", "use another key"]);
 }
 
@@ -130,7 +134,10 @@ fn a_grant_ends_by_its_time_or_by_a_word_and_is_swept() {
     grant(&pair, &["--list", "--dry-run"]).ok();
     assert!(pair.sshd.text("authorized_keys").contains("20200101000000Z"));
     let swept = json(&grant(&pair, &["--list", "--json"]).ok());
-    assert_eq!((&swept["expired"][0]["fingerprint"], &swept["grants"]), (&print.clone().into(), &Value::Array(vec![])));
+    assert_eq!(
+        (&swept["expired"][0]["fingerprint"], &swept["grants"]),
+        (&print.clone().into(), &Value::Array(vec![]))
+    );
     assert!(!pair.sshd.text("authorized_keys").contains("restore gate"));
     assert!(pair.sshd.text("authorized_keys").contains("source gate"), "the sink's own line stays");
     // Taken away by its fingerprint, by its file, and all.
@@ -154,10 +161,14 @@ fn a_delivery_that_is_cut_goes_on_where_it_was_cut() {
     pair.configure("bandwidth = \"4MiB\"");
     pair.handover(&["sink", "run"]).ok();
     grant(&pair, &[]).ok();
-    let arrived = || walk(&restore(&pair)).iter().map(|f| fs::metadata(f).map_or(0, |m| m.len())).sum::<u64>();
+    let arrived =
+        || walk(&restore(&pair)).iter().map(|f| fs::metadata(f).map_or(0, |m| m.len())).sum::<u64>();
     // The line breaks: the same run takes it up again.
-    let running =
-        pair.command(&["--json", "sink", "deliver", "shop"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let running = pair
+        .command(&["--json", "sink", "deliver", "shop"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
     let mut running = running.unwrap();
     assert!(within(Duration::from_secs(40), || arrived() > 4 << 20));
     pair.sshd.cut();
@@ -167,7 +178,9 @@ fn a_delivery_that_is_cut_goes_on_where_it_was_cut() {
     running.wait().unwrap();
     assert!(drop_point(&pair).iter().all(|name| name.starts_with(".incoming-")), "{:?}", drop_point(&pair));
     let quiet = || {
-        let listing = String::from_utf8(std::process::Command::new("ps").args(["-eo", "args"]).output().unwrap().stdout);
+        let listing = String::from_utf8(
+            std::process::Command::new("ps").args(["-eo", "args"]).output().unwrap().stdout,
+        );
         !listing.unwrap().lines().any(|line| line.contains(pair.path("source").to_str().unwrap()))
     };
     within(Duration::from_secs(20), quiet);
@@ -187,17 +200,20 @@ fn what_is_damaged_here_is_not_sent_and_the_one_before_it_is_named() {
     pair.handover(&["sink", "run"]).ok();
     let second = pair.stored().pop().unwrap();
     grant(&pair, &[]).ok();
-    let stored = walk(&pair.path("sink/store/shop").join(&second)).into_iter().find(|p| p.ends_with("big")).unwrap();
+    let stored =
+        walk(&pair.path("sink/store/shop").join(&second)).into_iter().find(|p| p.ends_with("big")).unwrap();
     spoil(&stored);
     let next = format!("handover sink deliver shop {first}");
-    pair.handover(&["sink", "deliver", "shop"]).fails(13, &["is damaged here, and was not sent", "big", &next]);
+    pair.handover(&["sink", "deliver", "shop"])
+        .fails(13, &["is damaged here, and was not sent", "big", &next]);
     assert!(drop_point(&pair).is_empty());
     // Sent all the same, it is not published there.
     pair.handover(&["sink", "deliver", "shop", &second, "--no-verify"])
         .fails(13, &["is not whole there, so it was not published: 1 files", "big"]);
     assert!(drop_point(&pair).iter().all(|name| name.starts_with(".incoming-")));
     pair.handover(&["sink", "deliver", "shop", &first]).ok();
-    pair.handover(&["sink", "deliver", "shop", ID_LESS]).fails(10, &["there is no generation to deliver", &first]);
+    pair.handover(&["sink", "deliver", "shop", ID_LESS])
+        .fails(10, &["there is no generation to deliver", &first]);
 }
 
 fn spoil(file: &Path) {
@@ -223,10 +239,16 @@ fn what_is_spoilt_at_the_far_end_is_sent_again_before_anybody_sees_it() {
     fs::write(coming.join("data/extra"), "x").unwrap();
     symlink("/etc/passwd", coming.join("data/planted")).unwrap();
     let report = json(&deliver(&pair, &[]).ok());
-    assert!(report["findings"][0]["text"].as_str().unwrap().contains("1 files were missing or wrong there"), "{report}");
+    assert!(
+        report["findings"][0]["text"].as_str().unwrap().contains("1 files were missing or wrong there"),
+        "{report}"
+    );
     assert_eq!(drop_point(&pair), [id.as_str()]);
     let published = restore(&pair).join(&id);
-    assert!(!published.join("data/extra").exists() && fs::symlink_metadata(published.join("data/planted")).is_err());
+    assert!(
+        !published.join("data/extra").exists()
+            && fs::symlink_metadata(published.join("data/planted")).is_err()
+    );
     // What an operator put there stays, whatever it is.
     fs::remove_file(published.join("manifest.mtree")).unwrap();
     pair.handover(&["sink", "deliver", "shop"]).fails(3, &["is in the way", "move it away there"]);
@@ -261,12 +283,15 @@ fn a_granted_key_reaches_the_drop_point_and_nothing_else() {
         ask(&pair, words).fails(99, &["not a request of `handover 1 restore`"]);
     }
     // What was not announced, another seal, what has no room.
-    ask(&pair, &format!("handover 1 restore receive {id} DATA e.LsfxCIvu")).fails(99, &["no delivery of generation"]);
+    ask(&pair, &format!("handover 1 restore receive {id} DATA e.LsfxCIvu"))
+        .fails(99, &["no delivery of generation"]);
     ask(&pair, &format!("handover 1 restore publish {id} {seal}")).fails(99, &["no delivery of generation"]);
-    ask(&pair, &format!("handover 1 restore begin {id} {seal} {} 1", u64::MAX)).fails(99, &["there is room for"]);
+    ask(&pair, &format!("handover 1 restore begin {id} {seal} {} 1", u64::MAX))
+        .fails(99, &["there is room for"]);
     ask(&pair, &format!("handover 1 restore begin {id} {seal} 4096 20")).ok();
     let other = "0".repeat(64);
-    ask(&pair, &format!("handover 1 restore publish {id} {other}")).fails(99, &["announced with another seal"]);
+    ask(&pair, &format!("handover 1 restore publish {id} {other}"))
+        .fails(99, &["announced with another seal"]);
     // Nothing can be read by it, sent as its own.
     let ran = ask(&pair, "handover 1 restore status").ok();
     assert!(!String::from_utf8_lossy(&ran.0.stdout).contains("hello"));
@@ -366,7 +391,8 @@ fn a_new_host_is_reached_by_its_fingerprint_and_pins_nothing() {
         args.extend(more);
         deliver(&pair, &args)
     };
-    let ran = pair.handover(&["sink", "deliver", "shop", "--to", "127.0.0.1", "--port", &port, "--user", &user]);
+    let ran =
+        pair.handover(&["sink", "deliver", "shop", "--to", "127.0.0.1", "--port", &port, "--user", &user]);
     ran.fails(12, &["is not in", "ssh-keygen -lf", "--fingerprint SHA256:"]);
     to(&["--fingerprint", "SHA256:other"]).fails(13, &["does not have the key SHA256:other"]);
     let output = std::process::Command::new("ssh-keygen").arg("-lf").arg(pair.sshd.path("host.pub")).output();
@@ -390,7 +416,10 @@ fn a_source_on_this_host_gets_its_generation_without_ssh() {
     assert_eq!(ran.json()["delivered"]["outcome"], "published", "{}", ran.out);
     let folder = lab.path("home/restore").join(&id);
     lab.run(&["sink", "verify", "--path", folder.to_str().unwrap()]).exits(0);
-    assert_eq!(lab.run(&["--json", "sink", "deliver", "shop"]).exits(0).json()["delivered"]["outcome"], "already");
+    assert_eq!(
+        lab.run(&["--json", "sink", "deliver", "shop"]).exits(0).json()["delivered"]["outcome"],
+        "already"
+    );
     lab.run(&["sink", "deliver", "shop", "--to", "new.example.org"])
         .exits(10)
         .says(&["needs `identity` and `known_hosts`"]);

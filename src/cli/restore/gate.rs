@@ -38,8 +38,12 @@ pub(in crate::cli) fn run(args: &RestoreGateArgs) -> ExitCode {
     match answer(args, &line, log.as_ref()) {
         Ok(code) => code,
         Err(refused) => {
-            let text =
-                format!("refused {} what it asked for ({}): {}", peer(), sys::show(line.as_bytes()), refused.0);
+            let text = format!(
+                "refused {} what it asked for ({}): {}",
+                peer(),
+                sys::show(line.as_bytes()),
+                refused.0
+            );
             let told = log.as_ref().is_some_and(|log| log.warn(&text, clock::now()).is_ok());
             show::talk(&if told { sys::show(refused.0.as_bytes()) } else { text });
             ExitCode::from(EXIT_REFUSED)
@@ -67,7 +71,8 @@ fn answer(args: &RestoreGateArgs, line: &str, log: Option<&Log>) -> Result<ExitC
             Ok(ExitCode::SUCCESS)
         }
         Served::Receive(incoming) => {
-            let rsync = rsync.ok_or_else(|| Refused("rsync is not installed there: install it".to_owned()))?;
+            let rsync =
+                rsync.ok_or_else(|| Refused("rsync is not installed there: install it".to_owned()))?;
             let status = incoming.receive(&gate, &handover, &rsync)?;
             let code = status.code().and_then(|code| u8::try_from(code).ok());
             Ok(ExitCode::from(code.unwrap_or(FAILED)))

@@ -8,9 +8,9 @@ use serde::Serialize;
 use crate::{
     cli::{Context, args::RestoreGrantArgs, authorize, fail, show},
     config,
-    gate::keys::{self, Binding, Error, Grant, Outcome, PublicKey, Revoke, To},
+    gate::keys::{self, Binding, Error, Grant, Outcome, PublicKey, Revoke, To, Until},
     report::Exit,
-    sys::{self, clock},
+    sys::{self, child, clock, program},
 };
 
 /// A way in that is open longer is forgotten.
@@ -76,7 +76,8 @@ fn rows(grants: &[Grant]) -> Vec<Row> {
 }
 
 fn act(context: &Context, args: &RestoreGrantArgs) -> Result<(), Failed> {
-    let config = context.load(config::Role::Restore).map_err(|exit| (exit, "nothing was changed".to_owned()))?;
+    let config =
+        context.load(config::Role::Restore).map_err(|exit| (exit, "nothing was changed".to_owned()))?;
     let home = &config.restore.home;
     let user = authorize::transport_user(home).map_err(|e| configuration(&e))?;
     let file = match &args.authorized_keys {
@@ -101,7 +102,10 @@ fn act(context: &Context, args: &RestoreGrantArgs) -> Result<(), Failed> {
         let which = which_of(which)?;
         report.revoked = rows(&keys::revoke(&file, &which, args.dry_run).map_err(|e| of_keys(&e))?);
         if report.revoked.is_empty() && which != Revoke::All {
-            return Err((Exit::Usage, format!("{} has no grant of this key: `handover restore grant --list`", report.file)));
+            return Err((
+                Exit::Usage,
+                format!("{} has no grant of this key: `handover restore grant --list`", report.file),
+            ));
         }
     }
     report.grants = rows(&keys::grants(&file).map_err(|e| of_keys(&e))?);
@@ -121,7 +125,8 @@ fn grant(
     home: Option<PathBuf>,
     now: Timestamp,
 ) -> Result<Row, Failed> {
-    let key = PublicKey::parse(&authorize::read(key).map_err(|e| (Exit::Usage, e))?).map_err(|e| of_keys(&e))?;
+    let key =
+        PublicKey::parse(&authorize::read(key).map_err(|e| (Exit::Usage, e))?).map_err(|e| of_keys(&e))?;
     let time = SignedDuration::try_from(args.time).unwrap_or(SignedDuration::MAX);
     if time > LONGEST {
         let text = "--for is longer than a week: grant it anew when it is needed again".to_owned();
@@ -131,12 +136,27 @@ fn grant(
     // sshd counts in seconds.
     let until = Timestamp::from_second(until.as_second()).map_err(|e| (Exit::Usage, e.to_string()))?;
     let handover = authorize::own_path().map_err(|e| configuration(&e))?;
-    let binding = Binding { handover, to: To::Restore(until), home, from: args.from.clone() };
+    let binding = Binding {
+        handover,
+        to: To::Restore(Until::new(until, &sshd_version())),
+        home,
+        from: args.from.clone(),
+    };
     let outcome = keys::allow(file, &key, &binding, args.dry_run).map_err(|e| of_keys(&e))?;
     if args.dry_run && outcome != Outcome::Already && !context.json {
         show::data(&binding.line(&key).map_err(|e| of_keys(&e))?);
     }
     Ok(Row::from(&Grant { key, until, from: args.from.clone() }))
+}
+
+/// What this host's sshd says of itself: old ones do not know how, and say it all the same. Nothing if there is none.
+fn sshd_version() -> String {
+    let Some(sshd) = program::find_fixed("sshd") else { return String::new() };
+    let said = child::command(sshd).arg("-V").stdin(std::process::Stdio::null()).output();
+    said.map_or_else(
+        |_| String::new(),
+        |said| String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned(),
+    )
 }
 
 /// A key may be given as a file too.
@@ -148,13 +168,15 @@ fn which_of(text: &str) -> Result<Revoke, Failed> {
     if text != "-" && !path.is_file() {
         return Ok(Revoke::Key(text.to_owned()));
     }
-    let key = PublicKey::parse(&authorize::read(path).map_err(|e| (Exit::Usage, e))?).map_err(|e| of_keys(&e))?;
+    let key =
+        PublicKey::parse(&authorize::read(path).map_err(|e| (Exit::Usage, e))?).map_err(|e| of_keys(&e))?;
     Ok(Revoke::Key(key.fingerprint()))
 }
 
 fn tell(context: &Context, args: &RestoreGrantArgs, report: &Report) {
     let would = if report.dry_run { "would be " } else { "" };
-    let say = |what: &str, row: &Row| show::talk(&format!("{would}{what}: {} {}", row.fingerprint, row.comment));
+    let say =
+        |what: &str, row: &Row| show::talk(&format!("{would}{what}: {} {}", row.fingerprint, row.comment));
     if args.list {
         let row = |row: &Row| {
             let from = row.from.clone().unwrap_or_else(|| "anywhere".to_owned());
@@ -163,7 +185,10 @@ fn tell(context: &Context, args: &RestoreGrantArgs, report: &Report) {
         if report.grants.is_empty() {
             show::talk("nobody may deliver to this host");
         } else {
-            show::data(&show::table(&["key", "of", "until", "from"], report.grants.iter().map(row).collect()));
+            show::data(&show::table(
+                &["key", "of", "until", "from"],
+                report.grants.iter().map(row).collect(),
+            ));
         }
     }
     if context.quiet {

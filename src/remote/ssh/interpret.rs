@@ -102,7 +102,9 @@ fn pin_line(host: &Host) -> String {
     let jump = host.jump.as_ref().map_or_else(String::new, |jump| format!(" --jump {jump}"));
     let (name, at) = (&host.name, show(host.host.as_bytes()));
     match host.purpose {
-        Purpose::Fetch => format!("`handover sink enroll {name} {at}{port}{jump}` shows its fingerprint and pins it"),
+        Purpose::Fetch => {
+            format!("`handover sink enroll {name} {at}{port}{jump}` shows its fingerprint and pins it")
+        }
         Purpose::Deliver => format!(
             "on it, `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` shows its fingerprint; then here `handover sink deliver {name} \
              --to {at}{port}{jump} --fingerprint SHA256:…`"

@@ -66,7 +66,8 @@ fn what_is_whole_is_published_by_one_name_and_nothing_else_is_left() {
     assert!(matches!(home.begin().unwrap(), Beginning::Coming(had) if had > 0));
     assert!(matches!(home.publish().unwrap(), Publication::Published(report) if report.files == 2));
     assert_eq!(home.names(), [ID, "by hand"]);
-    let left = verify_sealed(&home.point.dir().open_dir(ID).unwrap(), home.sample.seal, &Effort::quiet(1)).unwrap();
+    let left =
+        verify_sealed(&home.point.dir().open_dir(ID).unwrap(), home.sample.seal, &Effort::quiet(1)).unwrap();
     assert!(left.is_whole() && left.extra.is_empty(), "{left:?}");
     assert!(!home.path(ID).join("data/e/.part-x").exists());
     // The same again finds it there, and reads it again.
