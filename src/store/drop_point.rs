@@ -217,6 +217,8 @@ impl DropPoint {
         if self.is_there(id, seal)? {
             let report = verify_sealed(&self.restore.open_dir(id)?, seal, effort)?;
             if report.is_whole() {
+                // Left by a cut right after the rename.
+                durable::remove_file(&self.restore, note_of(id))?;
                 return Ok(Publication::Already(report));
             }
             return Err(self.in_the_way(id, "it is damaged"));
@@ -235,7 +237,11 @@ impl DropPoint {
             return Err(self.in_the_way(id, "its generation.toml names another generation"));
         }
         strip(&dir)?;
-        sync.sync()?;
+        if let Err(e) = sync.sync() {
+            // What memory holds may not be on the disk: it is not resumed.
+            durable::remove_tree(&self.restore, incoming(id))?;
+            return Err(e.into());
+        }
         durable::rename(&self.restore, incoming(id), &self.restore, id)?;
         durable::remove_file(&self.restore, note_of(id))?;
         Ok(Publication::Published(report))
