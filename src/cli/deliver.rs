@@ -14,10 +14,10 @@ use super::{
     fail,
     progress::Display,
     show,
-    sink::{Sink, host_of},
+    sink::{Outcome, Sink, host_of},
 };
 use crate::{
-    config::{self, Place, SinkSource},
+    config::{self, Place, SinkRole, SinkSource},
     remote::{self, Deadlines, Delivery, DropFolder, Ssh, Tools, ssh},
     report::{Exit, Finding, Kind},
     restore::gate::RestoreGate,
@@ -41,7 +41,11 @@ struct Report<'a> {
 }
 
 /// Delivers, or shows the key by which it will.
-pub(super) fn run(context: &Context, sink: &Sink<'_>, args: &DeliverArgs) -> Result<Exit, Exit> {
+pub(super) fn run(context: &Context, sink: &Sink<'_>, args: &DeliverArgs) -> Outcome {
+    if sink.config.role == SinkRole::Logs {
+        let text = "logs are not brought back into an application: `handover logsink cat` prints them";
+        return Err(fail(Exit::Usage, &text));
+    }
     let source = sink.one(&args.name)?;
     if args.show_key {
         return show_key(sink.config, source).map_err(|(exit, text)| fail(exit, &text));
@@ -49,7 +53,7 @@ pub(super) fn run(context: &Context, sink: &Sink<'_>, args: &DeliverArgs) -> Res
     let required = sink.config.sandbox == config::Sandbox::Required;
     let tools = Tools::find(required).map_err(|e| fail(Exit::Configuration, &e))?;
     let to = Target::of(sink, source, args).map_err(|(exit, text)| fail(exit, &text))?;
-    let (store, _lock) = sink.locked(&source.name, "handover sink deliver")?;
+    let (store, _lock) = sink.locked(&source.name, "deliver")?;
     let progress = Arc::new(Progress::default());
     let display = Display::start(context, vec![(source.name.to_string(), Arc::clone(&progress))]);
     let deadlines = Deadlines { stall: sink.config.stall_timeout, total: Some(sink.config.timeout) };
@@ -165,7 +169,7 @@ impl Target {
         let usual = config::Host {
             host: args.to.clone().unwrap_or_default(),
             port: 22,
-            user: config::SOURCE_USER.to_owned(),
+            user: sink.config.role.source_user().to_owned(),
             jump: None,
             identity: identity.clone(),
             known_hosts,
@@ -180,7 +184,7 @@ impl Target {
         place.user = args.user.clone().unwrap_or(place.user);
         place.jump = args.jump.clone().or(place.jump);
         place.check().map_err(|why| (Exit::Usage, why))?;
-        let mut host = host_of(&source.name, &place, sink.config.connect_timeout);
+        let mut host = host_of(sink.config, &source.name, &place);
         host.purpose = ssh::Purpose::Deliver;
         let pinned = match &args.fingerprint {
             None => None,

@@ -110,6 +110,7 @@ impl Gate {
         Ok(Offers {
             name: self.facts.name.to_string(),
             lineage: self.facts.lineage.clone(),
+            channel: self.facts.channel,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             clock: now,
             offers: waiting.iter().map(|one| self.offer(one)).collect::<Result<_, _>>()?,

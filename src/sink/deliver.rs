@@ -12,6 +12,7 @@ use super::{
     query::{self, each},
 };
 use crate::{
+    config::SinkRole,
     gate::{
         delivery::{OWN_FILES, Outcome, Published},
         protocol::{Part, RSYNC_TIMEOUT},
@@ -154,7 +155,7 @@ impl Failed {
                 finding(Kind::Unreachable).with_fix(e.fix().unwrap_or(again))
             }
             Self::Remote(_) => finding(Kind::Failed).with_fix(format!("mend what it names, then {again}")),
-            Self::Store(e) => store_finding(name, e),
+            Self::Store(e) => store_finding(SinkRole::Data, name, e),
             Self::Manifest(_) => finding(Kind::Verification).with_fix(format!("handover sink verify {name}")),
             Self::NotHere(_) => finding(Kind::Configuration).with_fix(format!("handover sink list {name}")),
             Self::Damaged { older: Some(older), .. } => finding(Kind::Verification)

@@ -8,13 +8,16 @@ use std::{
 };
 
 use super::{Error, Result};
-use crate::sys::{name::Name, show};
+use crate::{
+    manifest::Channel,
+    sys::{name::Name, show},
+};
 
 /// What a connection is for: what a person must do so that it works differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// To fetch from the gate of a source.
-    Fetch,
+    /// To fetch from the gate of a channel.
+    Fetch(Channel),
     /// To deliver to a restore gate.
     Deliver,
 }
@@ -24,7 +27,7 @@ pub enum Purpose {
 pub struct Host {
     /// The name of the source, for messages.
     pub name: Name,
-    /// What for.
+    /// What for, for messages.
     pub purpose: Purpose,
     /// A host name or an address.
     pub host: String,
@@ -139,7 +142,7 @@ pub(super) fn quoted(path: &Path) -> Result<OsString> {
 pub(super) fn example() -> Host {
     Host {
         name: "shop".parse().unwrap(),
-        purpose: Purpose::Fetch,
+        purpose: Purpose::Fetch(Channel::Data),
         host: "shop.example.org".to_owned(),
         port: 22,
         user: "dataBackupSource".to_owned(),

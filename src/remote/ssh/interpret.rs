@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::{Error, Host, Purpose};
-use crate::{remote::said::Said, sys::show};
+use crate::{manifest::Channel, remote::said::Said, sys::show};
 
 /// Why there is no connection.
 pub(super) fn failed(log: &str, host: &Host) -> Error {
@@ -51,9 +51,11 @@ pub(super) fn failed(log: &str, host: &Host) -> Error {
 pub(super) fn no_key(host: &Host, why: &dyn std::fmt::Display) -> Error {
     Error::Access {
         why: format!("the key {} cannot be used: {why}", path(&host.identity)),
-        fix: "it must be there, readable by the user who runs this, and by nobody else (mode 0600); `handover sink init` \
-              makes one if none is there"
-            .to_owned(),
+        fix: format!(
+            "it must be there, readable by the user who runs this, and by nobody else (mode 0600); `{} init` makes one if \
+             none is there",
+            sink(host)
+        ),
     }
 }
 
@@ -85,7 +87,8 @@ pub(super) fn authorize_line(host: &Host) -> String {
     let mut public = host.identity.clone().into_os_string();
     public.push(".pub");
     let command = |key: &str| match host.purpose {
-        Purpose::Fetch => format!("handover source authorize {key}"),
+        Purpose::Fetch(Channel::Data) => format!("handover source authorize {key}"),
+        Purpose::Fetch(Channel::Logs) => format!("handover source authorize --channel logs {key}"),
         Purpose::Deliver => format!("handover restore grant --key {key} --for 2h"),
     };
     match std::fs::read_to_string(&public) {
@@ -102,13 +105,22 @@ fn pin_line(host: &Host) -> String {
     let jump = host.jump.as_ref().map_or_else(String::new, |jump| format!(" --jump {jump}"));
     let (name, at) = (&host.name, show(host.host.as_bytes()));
     match host.purpose {
-        Purpose::Fetch => {
-            format!("`handover sink enroll {name} {at}{port}{jump}` shows its fingerprint and pins it")
+        Purpose::Fetch(_) => {
+            let sink = sink(host);
+            format!("`{sink} enroll {name} {at}{port}{jump}` shows its fingerprint and pins it")
         }
         Purpose::Deliver => format!(
             "on it, `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` shows its fingerprint; then here `handover sink deliver {name} \
              --to {at}{port}{jump} --fingerprint SHA256:…`"
         ),
+    }
+}
+
+/// The command that uses the connection.
+fn sink(host: &Host) -> &'static str {
+    match host.purpose {
+        Purpose::Fetch(Channel::Data) | Purpose::Deliver => "handover sink",
+        Purpose::Fetch(Channel::Logs) => "handover logsink",
     }
 }
 
@@ -166,7 +178,10 @@ Host key verification failed.\r
         assert!(fix.contains("`handover sink enroll shop shop.example.org`"), "{fix}");
         let (why, fix) = both("dataBackupSource@shop.example.org: Permission denied (publickey).\r\n");
         assert!(why.starts_with("shop.example.org does not let dataBackupSource in with the key"), "{why}");
-        assert!(fix.contains("handover source authorize"), "{fix}");
+        assert!(fix.contains("handover source authorize FILE"), "{fix}");
+        let logs = Host { purpose: Purpose::Fetch(Channel::Logs), ..example() };
+        assert!(authorize_line(&logs).starts_with("handover source authorize --channel logs FILE"));
+        assert!(pin_line(&logs).starts_with("`handover logsink enroll shop shop.example.org` shows"));
         let (why, _) = both("Load key \"/etc/x\": error in libcrypto\r\nx@y: Permission denied (publickey).");
         assert!(why.ends_with("cannot be used: Load key \"/etc/x\": error in libcrypto"), "{why}");
     }
