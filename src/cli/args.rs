@@ -61,6 +61,14 @@ pub enum Role {
         #[arg(long)]
         live: bool,
     },
+    /// Tell the whole life of one generation as this host knows it, where it is now, and why it stays or goes
+    Explain {
+        /// The source: one that this host fetches from, or this host's own name
+        name: Name,
+        /// The generation, or `newest`
+        #[arg(default_value = "newest")]
+        id: Which,
+    },
     /// Print the completions for a shell
     Completions {
         /// The shell
@@ -106,7 +114,25 @@ pub enum SourceAction {
     #[command(hide = true)]
     Gate(GateArgs),
     /// Show what waits, what is stored here, and how the last runs went
-    Status,
+    Status(StatusArgs),
+}
+
+/// For whom a status is.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// One line with numbers for Nagios, and its exit codes: 0 ok, 1 warning, 2 critical, 3 unknown
+    #[arg(long, conflicts_with_all = ["json", "prometheus"])]
+    pub nagios: bool,
+    /// Write the metrics into this file, for node_exporter's textfile collector; `-` prints them
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub prometheus: Option<PathBuf>,
+}
+
+impl StatusArgs {
+    /// Whether it is for people, or for a program as JSON, and not for a monitoring system.
+    pub fn is_for_people(&self) -> bool {
+        !self.nagios && self.prometheus.is_none()
+    }
 }
 
 /// `handover source authorize`.
@@ -250,6 +276,9 @@ pub enum SinkAction {
         /// Only these sources
         #[arg(value_name = "NAME")]
         names: Vec<Name>,
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "a doc comment here would become part of the help text")]
+        how: StatusArgs,
     },
     /// List the generations of a source, or of all
     List {

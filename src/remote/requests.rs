@@ -124,7 +124,7 @@ mod tests {
                     "manifest_bytes": 1, "rejected": false, "reading": false})
             })
             .collect();
-        let all = serde_json::json!({"name": name, "lineage": lineage, "version": "0.1.0\u{1b}[2J",
+        let all = serde_json::json!({"name": name, "lineage": lineage, "channel": "data", "version": "0.1.0\u{1b}[2J",
             "clock": "2026-11-23T03:00:00Z", "offers": offers, "of_a_newer_version": 1});
         serde_json::to_vec(&all).unwrap()
     }

@@ -7,6 +7,7 @@ pub mod collecting;
 pub mod copier;
 pub mod dump;
 mod grants;
+pub mod life;
 mod packing;
 pub mod run;
 pub mod seal;
