@@ -369,8 +369,10 @@ impl Run<'_> {
     }
 }
 
-/// Whether a generation has left `collecting/`. The newest is never condemned, so it is found.
+/// Whether a generation has left `collecting/`, and will not be back there after a power failure. The newest is never
+/// condemned, so it is found.
 fn is_published(point: &HandoverPoint, id: &GenerationId) -> Result<bool, crate::store::Error> {
+    point.sync_moves()?;
     Ok(point.locate(id)?.is_some_and(|(place, _)| place != Place::Collecting))
 }
 

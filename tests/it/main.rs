@@ -21,3 +21,4 @@ mod sandbox;
 mod sink;
 mod source;
 mod ssh;
+mod stolen_key;
