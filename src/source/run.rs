@@ -206,10 +206,12 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Condemned generations whose time is over go; too little room ends the run before it takes any.
+    /// What the gate could not condemn any more after an accept is condemned now, and condemned generations whose time
+    /// is over go; too little room ends the run before it takes any.
     fn make_room(&mut self, point: &HandoverPoint) -> Result<(), Error> {
         let config = self.setup.config;
         if !is_quiet(config, self.started) {
+            point.prune(config.keep, self.started)?;
             point.purge_condemned(config.undo_for, self.started)?;
         }
         let room = sys::room::Room::of(&Dir::open(point.home())?)?;

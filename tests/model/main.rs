@@ -10,6 +10,7 @@
 )]
 
 mod checked;
+mod parsers;
 mod protocol;
 
 /// Whether to go further than continuous integration does.

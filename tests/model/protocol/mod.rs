@@ -122,7 +122,7 @@ impl Model for Protocol {
             Action::Deliver(slot) => self.deliver(&mut s, slot.into()),
             Action::Fault(fault) => self.fail(&mut s, fault),
         }
-        (s != *last).then_some(s)
+        Some(s)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
@@ -194,7 +194,10 @@ impl Protocol {
                 || (g.source.is(Place::Waiting) && g.has_receipt)
                 || (g.source.is(Place::Condemned) && g.source.condemned < s.source_clock)
         };
-        s.published() < self.bounds.generations || s.promise.is_some() || s.gens.iter().any(unfinished)
+        s.published() < self.bounds.generations
+            || s.promise.is_some()
+            || s.at_source(Place::Stored).len() > self.bounds.keep as usize
+            || s.gens.iter().any(unfinished)
     }
 
     /// A process whose next step no other one can see, nor can it see theirs: it is taken before all others, as any

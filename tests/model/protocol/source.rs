@@ -23,6 +23,9 @@ impl Protocol {
             Collector::DeleteDrafts => delete_drafts(s),
             Collector::FinishAccepts => finish_accepts(s),
             Collector::Purge => {
+                if sync_moves(s) || self.prune_source(s) {
+                    return;
+                }
                 self.purge_source(s);
                 if more { Collector::Begin } else { Collector::Idle }
             }
@@ -63,6 +66,16 @@ impl Protocol {
             }
             Collector::DropEldest => self.drop_eldest(s),
         };
+    }
+
+    /// Condemns the first that the source's retention does not keep, if there is one.
+    fn prune_source(&self, s: &mut State) -> bool {
+        let stored = s.at_source(Place::Stored);
+        let Some(slot) = self.surplus(s, &stored, self.bounds.keep) else { return false };
+        let now = s.source_clock;
+        s.gens[slot].pruned = true;
+        s.gens[slot].source.condemn(now);
+        true
     }
 
     fn purge_source(&self, s: &mut State) {
@@ -152,16 +165,7 @@ impl Protocol {
                 if sync_moves(s) {
                     return;
                 }
-                let stored = s.at_source(Place::Stored);
-                match self.surplus(s, &stored, self.bounds.keep) {
-                    Some(slot) => {
-                        let now = s.source_clock;
-                        s.gens[slot].pruned = true;
-                        s.gens[slot].source.condemn(now);
-                        Gate::Prune
-                    }
-                    None => Gate::Idle,
-                }
+                if self.prune_source(s) { Gate::Prune } else { Gate::Idle }
             }
         };
     }

@@ -76,7 +76,7 @@ pub const MUTANTS: [(Wiring, &str); 6] = [
             steps: &[Fetch, Check, WriteReceipt, Rename, SyncFolders, Accept],
             ..PRODUCT
         },
-        super::PROMISE,
+        super::RECEIPT,
     ),
     (Wiring { name: "reuse of an id", free_id: first_of_the_second, ..PRODUCT }, super::IDS),
     (
@@ -85,7 +85,7 @@ pub const MUTANTS: [(Wiring, &str); 6] = [
             steps: &[Fetch, WriteReceipt, Sync, Rename, SyncFolders, Accept],
             ..PRODUCT
         },
-        super::PROMISE,
+        super::RECEIPT,
     ),
     (Wiring { name: "condemn the newest", decide: the_newest_goes, ..PRODUCT }, super::NEWEST),
 ];
