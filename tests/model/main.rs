@@ -12,6 +12,7 @@
 mod checked;
 mod parsers;
 mod protocol;
+mod year;
 
 /// Whether to go further than continuous integration does.
 fn is_long() -> bool {

@@ -126,7 +126,7 @@ impl Model for Protocol {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        vec![
+        let mut properties = vec![
             Property::always(PROMISE, |_, s: &State| s.gens.iter().all(is_somewhere)),
             Property::always(RERUN, |_, s: &State| !s.diverged),
             Property::always(IDS, |_, s: &State| {
@@ -148,10 +148,6 @@ impl Model for Protocol {
             Property::sometimes("a full Handover Point drops its eldest", |_, s: &State| {
                 s.gens.iter().any(|g| g.dropped)
             }),
-            Property::sometimes("a condemned generation is deleted on both sides", |_, s: &State| {
-                let deleted = |g: &Gen| g.source.is(Place::Deleted) && g.sink.is(Place::Deleted);
-                s.gens.iter().any(deleted)
-            }),
             Property::sometimes("a receipt lies where the move was cut off", |_, s: &State| {
                 s.gate == Gate::Idle && s.gens.iter().any(|g| g.has_receipt && g.source.is(Place::Waiting))
             }),
@@ -159,7 +155,13 @@ impl Model for Protocol {
                 let second = |id: Id| id.attempt > 1;
                 s.gens.iter().any(|g| g.published && g.id.is_some_and(second))
             }),
-        ]
+        ];
+        if self.bounds.budget.clock_changes > 0 {
+            properties.push(Property::sometimes("the time of a condemned one is over", |_, s: &State| {
+                s.gens.iter().any(|g| g.source.is(Place::Deleted) || g.sink.is(Place::Deleted))
+            }));
+        }
+        properties
     }
 }
 
