@@ -4,6 +4,7 @@ use super::{
     HOSTS, Protocol,
     source::discard,
     state::{Collector, Content, Gate, Held, Place, Power, SLOTS, Sink, State},
+    wiring::Step,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,9 +58,8 @@ impl Protocol {
     pub fn faults(&self, s: &State) -> Vec<Fault> {
         let mut faults = Vec::new();
         if s.budget.clock_changes > 0 {
-            for time in 0..=LATEST {
-                faults.push(Fault::ClockJumps(Host::Source, time));
-                faults.push(Fault::ClockJumps(Host::Sink, time));
+            for host in HOSTS.into_iter().filter(|host| self.reads_clock(s, *host)) {
+                faults.extend((0..=LATEST).map(|time| Fault::ClockJumps(host, time)));
             }
         }
         if s.budget.crashes == 0 {
@@ -81,6 +81,22 @@ impl Protocol {
             faults.extend(powers(s, host).into_iter().map(|power| Fault::CutPower(host, power)));
         }
         faults
+    }
+
+    /// Whether the next step there may ask for the time: a clock that jumps earlier comes to the same.
+    fn reads_clock(&self, s: &State, host: Host) -> bool {
+        match host {
+            Host::Source => {
+                s.gate == Gate::Prune
+                    || matches!(
+                        s.collector,
+                        Collector::Idle | Collector::Begin | Collector::Purge | Collector::DropEldest
+                    )
+            }
+            Host::Sink => {
+                matches!(s.sink, Sink::Idle | Sink::Prune | Sink::Purge) || self.is_at(s, Step::WriteReceipt)
+            }
+        }
     }
 
     /// A fault happens; what comes of it in the end is compared with what would have come without it.

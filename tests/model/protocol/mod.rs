@@ -101,7 +101,7 @@ impl Model for Protocol {
         }
         if may(Process::Sink) && (s.sink != Sink::Idle || has_work_at_sink(s)) {
             actions.push(Action::Receive { damage: false });
-            if self.is_fetching(s) && s.budget.damages > 0 {
+            if self.is_at(s, wiring::Step::Fetch) && s.budget.damages > 0 {
                 actions.push(Action::Receive { damage: true });
             }
         }

@@ -52,9 +52,9 @@ impl Protocol {
         };
     }
 
-    /// Whether its next step fetches.
-    pub fn is_fetching(&self, s: &State) -> bool {
-        matches!(s.sink, Sink::Take { step, .. } if self.wiring.steps[usize::from(step)] == Step::Fetch)
+    /// Whether this is its next step.
+    pub fn is_at(&self, s: &State, wanted: Step) -> bool {
+        matches!(s.sink, Sink::Take { step, .. } if self.wiring.steps[usize::from(step)] == wanted)
     }
 
     /// Whether its next step is the sync of what was fetched, and of which slot.
