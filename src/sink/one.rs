@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
+    channel,
     choice::{Choice, Known, choose},
     fetch::{self, Failed},
     prune,
@@ -12,7 +13,7 @@ use super::{
     status,
 };
 use crate::{
-    config,
+    config::{self, SinkRole},
     gate::protocol::{AcceptOutcome, Offer, Offers},
     manifest::Receipt,
     remote::Remote,
@@ -49,7 +50,7 @@ pub fn run(
 ) -> SinkSource {
     let name = source.name.as_str();
     let mut report = empty_report(name);
-    let what = format!("handover sink run of {name}");
+    let what = format!("handover {} run of {name}", setup.config.role);
     let _lock = match lock::try_exclusive(&state.join(format!("lock-{name}")), &what) {
         Ok(lock::Attempt::Held(lock)) => lock,
         Ok(lock::Attempt::Busy(who)) => {
@@ -58,7 +59,7 @@ pub fn run(
             return report;
         }
         Err(e) => {
-            report.findings.push(fetch::store_finding(name, &e.into()));
+            report.findings.push(fetch::store_finding(setup.config.role, name, &e.into()));
             return report;
         }
     };
@@ -68,12 +69,12 @@ pub fn run(
         one.steps()
     });
     if let Err(failed) = worked {
-        report.findings.push(failed.finding(name));
+        report.findings.push(failed.finding(setup.config.role, name));
     }
     if !setup.dry_run
         && let Err(e) = status::note(state, &report, started, (setup.clock)())
     {
-        report.findings.push(fetch::store_finding(name, &e.into()));
+        report.findings.push(fetch::store_finding(setup.config.role, name, &e.into()));
     }
     report
 }
@@ -110,7 +111,7 @@ impl One<'_> {
         let fetched = self.retried(|one| {
             // After a break all is asked anew: what was stored by then is accepted, what was half there is continued.
             let offers = known.take().map_or_else(|| one.ask(), Ok)?;
-            one.check_name(&offers)?;
+            one.check_who(&offers)?;
             one.take_all(&offers)
         });
         // Retention runs whatever became of the offers: it deletes nothing that protects, and needs nothing new.
@@ -119,7 +120,7 @@ impl One<'_> {
             self.timed("prune", |one| prune::prune(&one.store, one.source, one.setup.config, one.now()));
         match pruned {
             Ok(condemned) => self.report.condemned.extend(condemned),
-            Err(e) => self.find(fetch::store_finding("prune", &e)),
+            Err(e) => self.find(fetch::store_finding(self.role(), "prune", &e)),
         }
         fetched
     }
@@ -183,17 +184,26 @@ impl One<'_> {
         result
     }
 
-    fn check_name(&self, offers: &Offers) -> Result<(), Failed> {
+    fn role(&self) -> SinkRole {
+        self.setup.config.role
+    }
+
+    /// Whether it is the source that it should be, and hands over what is fetched here.
+    fn check_who(&self, offers: &Offers) -> Result<(), Failed> {
         let name = self.source.name.as_str();
         if offers.name != name {
             let said = show(offers.name.as_bytes());
             return Err(Failed::Name { said, expected: name.to_owned() });
         }
+        let expected = channel(self.role());
+        if offers.channel != expected {
+            return Err(Failed::Channel { said: offers.channel, expected });
+        }
         Ok(())
     }
 
     fn check_identity(&mut self, offers: &Offers) -> Result<(), Failed> {
-        self.check_name(offers)?;
+        self.check_who(offers)?;
         let name = self.source.name.as_str();
         let skew = offers.clock.duration_since(self.now());
         if skew.abs() > SKEW {
@@ -219,7 +229,7 @@ impl One<'_> {
             signals::check()?;
             match self.take(offer) {
                 Err(failed) if failed.is_of_one_generation() => {
-                    let finding = failed.finding(self.source.name.as_str());
+                    let finding = failed.finding(self.role(), self.source.name.as_str());
                     self.find(finding);
                 }
                 taken => taken?,
@@ -305,7 +315,10 @@ impl One<'_> {
             Choice::Quarantined => finding(
                 Kind::Quarantined,
                 "it was put aside because it failed its check twice, and is skipped",
-                &format!("look with `handover sink quarantine list`, then `quarantine retry {source}`"),
+                &format!(
+                    "look with `handover {} quarantine list`, then `quarantine retry {source}`",
+                    self.role()
+                ),
             ),
             Choice::TooMany => {
                 let text = format!("{today} generations came within a day (max_per_day): the rest waits");
