@@ -25,7 +25,7 @@ fn bounds(crashes: u8, clock_changes: u8, damages: u8) -> Bounds {
 }
 
 /// Explores all of it, and prints how much that was.
-fn explore(what: &str, bounds: Bounds) -> usize {
+fn explore(what: &str, bounds: Bounds) {
     let protocol = Protocol { wiring: PRODUCT, bounds };
     let checker = protocol.checker().threads(2).spawn_bfs().join();
     let states = checker.unique_state_count();
@@ -41,20 +41,23 @@ fn explore(what: &str, bounds: Bounds) -> usize {
         }
     }
     checker.assert_properties();
-    states
 }
 
 #[test]
-fn the_promise_holds_whatever_is_cut_lost_repeated_and_spoiled() {
-    let mut states = explore("two crashes", bounds(2, 0, 0));
-    states += explore("one crash, spoiled content", bounds(1, 0, 1));
-    states += explore("one crash, a clock that jumps", bounds(1, 1, 0));
+fn the_promise_holds_whatever_is_cut_lost_and_repeated() {
+    explore("two crashes", bounds(2, 0, 0));
     if is_long() {
-        states += explore("one crash, a clock that jumps twice, spoiled content", bounds(1, 2, 1));
-        states += explore("two crashes, a clock that jumps, spoiled content", bounds(2, 1, 1));
-        states += explore("three crashes", bounds(3, 0, 0));
+        explore("three crashes", bounds(3, 0, 0));
     }
-    println!("{states} states in all");
+}
+
+#[test]
+fn the_promise_holds_where_content_is_spoiled_and_clocks_jump() {
+    explore("one crash, spoiled content", bounds(1, 0, 1));
+    explore("one crash, a clock that jumps", bounds(1, 1, 0));
+    if is_long() {
+        explore("two crashes, a clock that jumps, spoiled content", bounds(2, 1, 1));
+    }
 }
 
 #[test]

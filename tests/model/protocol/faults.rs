@@ -49,6 +49,7 @@ struct End {
     in_sink_store: usize,
     /// The newest published one is whole in both stores.
     newest_is_stored: bool,
+    /// But for the staging of what is not offered any more: it goes with the next one.
     unfinished: usize,
     sequence: u8,
 }
@@ -178,7 +179,6 @@ impl Protocol {
                 one.source.is_whole_in(&[Place::Stored]) && one.sink.is_whole_in(&[Place::Stored])
             }),
             unfinished: s.at_source(Place::Making).len()
-                + s.at_sink(Place::Making).count()
                 + usize::from(s.promise.is_some())
                 + s.gens.iter().filter(|g| g.source.was.is_some() || g.sink.was.is_some()).count(),
             sequence: s.sequence,
