@@ -11,7 +11,7 @@ mod source;
 pub mod state;
 pub mod wiring;
 
-use std::time::Duration;
+use std::{cmp::Ordering, time::Duration};
 
 use stateright::{Model, Property};
 
@@ -179,8 +179,13 @@ fn is_durable(one: &Gen) -> bool {
 
 /// Whether what retention took, on either side, has a newer one beside it that is still there.
 fn has_newer(s: &State, one: &Gen) -> bool {
-    let at_sink =
-        |g: &Gen| (g.sequence, g.order) > (one.sequence, one.order) && g.sink.is_whole_in(&[Place::Stored]);
+    // Where the clock of the source went back, its sequence and its ids contradict each other, and arrival decides.
+    let is_newer = |g: &Gen| match (g.sequence.cmp(&one.sequence), g.id.cmp(&one.id)) {
+        (Ordering::Greater, Ordering::Greater) => true,
+        (Ordering::Less, Ordering::Less) => false,
+        _ => g.order > one.order,
+    };
+    let at_sink = |g: &Gen| is_newer(g) && g.sink.is_whole_in(&[Place::Stored]);
     let at_source =
         |g: &Gen| g.sequence > one.sequence && g.source.is_whole_in(&[Place::Waiting, Place::Stored]);
     (!one.let_go || s.gens.iter().any(at_sink))
