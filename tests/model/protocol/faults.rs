@@ -174,9 +174,11 @@ impl Protocol {
             waiting: s.at_source(Place::Waiting).len(),
             in_source_store: s.at_source(Place::Stored).len(),
             in_sink_store: s.at_sink(Place::Stored).count(),
+            // Where the clock of the source went back, which one is the newest is a matter of arrival.
             newest_is_stored: newest.is_none_or(|slot| {
                 let one = &s.gens[slot];
-                one.source.is_whole_in(&[Place::Stored]) && one.sink.is_whole_in(&[Place::Stored])
+                s.gens.iter().any(|g| g.published && g.id > one.id)
+                    || (one.source.is_whole_in(&[Place::Stored]) && one.sink.is_whole_in(&[Place::Stored]))
             }),
             unfinished: s.at_source(Place::Making).len()
                 + usize::from(s.promise.is_some())
