@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::candidates::{candidate, policy};
+use super::candidates::{candidates, policy};
 use crate::{
     config,
     manifest::GenerationId,
@@ -22,7 +22,7 @@ pub fn decide(
     now: Timestamp,
 ) -> Result<Vec<Decision>> {
     let (stored, _) = store.stored()?;
-    let candidates: Vec<_> = stored.iter().map(candidate).collect();
+    let candidates = candidates(&stored);
     Ok(retention::decide(&candidates, &policy(source, sink, &stored), now))
 }
 
@@ -77,7 +77,7 @@ pub fn make_room(
         store.purge_one(one.found.id())?;
     }
     let (stored, _) = store.stored()?;
-    let candidates: Vec<_> = stored.iter().map(candidate).collect();
+    let candidates = candidates(&stored);
     for id in retention::make_room(&candidates, &policy(source, sink, &stored), now) {
         if enough()? {
             return Ok(true);

@@ -229,10 +229,12 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Condemned generations whose time is over go; too little room ends the run before it takes any.
+    /// What the gate could not condemn any more after an accept is condemned now, and condemned generations whose time
+    /// is over go; too little room ends the run before it takes any.
     fn make_room(&mut self, point: &HandoverPoint) -> Result<(), Error> {
         let config = self.setup.config;
         if !is_quiet(config, self.started) {
+            point.prune(config.keep, self.started)?;
             // What is known of them goes with their folders, so it is written down before.
             gate::history::keep(point, self.started)?;
             for id in point.purge_condemned(config.undo_for, self.started)? {
@@ -397,8 +399,10 @@ impl Run<'_> {
     }
 }
 
-/// Whether a generation has left `collecting/`. The newest is never condemned, so it is found.
+/// Whether a generation has left `collecting/`, and will not be back there after a power failure. The newest is never
+/// condemned, so it is found.
 fn is_published(point: &HandoverPoint, id: &GenerationId) -> Result<bool, crate::store::Error> {
+    point.sync_moves()?;
     Ok(point.locate(id)?.is_some_and(|(place, _)| place != Place::Collecting))
 }
 

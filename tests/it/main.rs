@@ -23,3 +23,4 @@ mod sink;
 mod source;
 mod ssh;
 mod status;
+mod stolen_key;
