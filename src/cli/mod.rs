@@ -3,6 +3,7 @@
 pub mod args;
 mod authorize;
 mod check;
+mod deliver;
 mod enroll;
 mod explain;
 mod extras;
@@ -79,6 +80,10 @@ pub fn main() -> ExitCode {
     };
     if let Role::Source(args::SourceArgs { action: Some(args::SourceAction::Gate(args)), .. }) = &cli.role {
         return gate::run(args);
+    }
+    if let Role::Restore(args::RestoreArgs { action: Some(args::RestoreAction::Gate(args)), .. }) = &cli.role
+    {
+        return restore::gate(args);
     }
     if let Err(e) = sys::signals::listen() {
         show::talk(&format!("handover: cannot listen to signals: {e}"));

@@ -11,7 +11,7 @@ mod verify;
 use std::{path::PathBuf, sync::Arc};
 
 pub(super) use self::fetch::{connect, host_of};
-use super::{Context, args::SinkAction, enroll, fail, setup, show};
+use super::{Context, args::SinkAction, deliver, enroll, fail, setup, show};
 use crate::{
     config::{self, Config, Place, SinkRole, SinkSource},
     report::Exit,
@@ -71,7 +71,7 @@ impl Sink<'_> {
     }
 
     /// What it keeps of a source, locked against runs while a subcommand of this name changes it.
-    fn locked(&self, name: &Name, action: &str) -> Result<(Arc<SourceStore>, lock::Lock), Exit> {
+    pub(super) fn locked(&self, name: &Name, action: &str) -> Result<(Arc<SourceStore>, lock::Lock), Exit> {
         self.one(name)?;
         let (store, state) = self.open()?;
         let what = format!("handover {} {action}", self.config.role);
@@ -145,6 +145,7 @@ fn act(context: &Context, config: &Config, sink: &Sink<'_>, action: SinkAction) 
         SinkAction::Pin { name, id, label, remove } => {
             change(sink, &name, "pin", |store| if remove { store.unpin(&id) } else { store.pin(&id, &label) })
         }
+        SinkAction::Deliver(args) => deliver::run(context, sink, &args),
         SinkAction::Quarantine { action } => back::quarantine(context, sink, &action),
     }
 }

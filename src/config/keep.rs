@@ -74,8 +74,7 @@ impl Keep {
 pub struct Limits {
     /// Entries of one generation.
     pub max_entries: u64,
-    /// Bytes of content of one generation; if there is none, half of the store's file system, so that a whole other
-    /// one always fits beside it.
+    /// Bytes of content of one generation; if there is none, what the store's file system can hold.
     pub max_bytes: Option<u64>,
     /// Bytes of each file that describes a generation.
     pub max_manifest_bytes: u64,

@@ -172,7 +172,7 @@ pub fn store_finding(role: SinkRole, name: &str, error: &store::Error) -> Findin
 /// Fetches, checks and stores an offer.
 pub fn fetch(one: &mut One<'_>, offer: &Offer) -> Result<Stored, Failed> {
     let (room, floor) = room(one)?;
-    let limit = one.source.limits.max_bytes.unwrap_or(room.bytes_total / 2);
+    let limit = one.source.limits.max_bytes.unwrap_or(room.bytes_total.saturating_sub(floor));
     if offer.bytes > limit {
         return Err(Failed::TooLarge { id: offer.id.clone(), bytes: offer.bytes, limit });
     }

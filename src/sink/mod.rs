@@ -5,6 +5,7 @@ use crate::{config::SinkRole, manifest::Channel};
 
 pub mod candidates;
 pub mod choice;
+pub mod deliver;
 pub mod enroll;
 pub mod fetch;
 pub mod journal;

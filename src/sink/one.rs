@@ -16,7 +16,7 @@ use super::{
 use crate::{
     config::{self, SinkRole},
     gate::protocol::{AcceptOutcome, Offer, Offers},
-    manifest::GenerationId,
+    manifest::{GenerationId, Receipt},
     remote::Remote,
     report::{Condemned, Finding, Kind, SinkSource, Timing, exit_of},
     store::{self, SourceStore, Stored, sink_store::SinkStore},
@@ -292,10 +292,14 @@ impl One<'_> {
             );
         }
         match (choice, stored) {
-            (Choice::AcceptAgain, Some(stored)) => self.accept(offer, &stored),
+            (Choice::AcceptAgain, Some(stored)) => self.accept(offer, &stored.receipt),
+            (Choice::AcceptAgain, None) => {
+                let condemned = self.store.condemned()?.0.into_iter().find(|c| c.found.id() == &offer.id);
+                condemned.map_or(Ok(()), |condemned| self.accept(offer, &condemned.receipt))
+            }
             (Choice::Fetch, _) => {
                 let stored = fetch::fetch(self, offer)?;
-                self.accept(offer, &stored)
+                self.accept(offer, &stored.receipt)
             }
             (choice, _) => {
                 if choice == Choice::Quarantined {
@@ -372,9 +376,9 @@ impl One<'_> {
         }
     }
 
-    fn accept(&mut self, offer: &Offer, stored: &Stored) -> Result<(), Failed> {
+    fn accept(&mut self, offer: &Offer, receipt: &Receipt) -> Result<(), Failed> {
         self.progress.begin("accepting", 0, 0);
-        let text = stored.receipt.to_text().map_err(|_| Failed::Internal("the receipt cannot be written"))?;
+        let text = receipt.to_text().map_err(|_| Failed::Internal("the receipt cannot be written"))?;
         let answer = self.timed("accept", |one| {
             Ok::<_, Failed>(one.remote()?.accept(&offer.id, offer.seal, text.as_bytes())?)
         })?;

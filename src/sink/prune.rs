@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::candidates::{candidate, policy};
+use super::candidates::{candidates, policy};
 use crate::{
     config,
     manifest::GenerationId,
@@ -23,7 +23,7 @@ pub fn decide(
     now: Timestamp,
 ) -> Result<Vec<Decision>> {
     let (stored, _) = store.stored()?;
-    let candidates: Vec<_> = stored.iter().map(candidate).collect();
+    let candidates = candidates(&stored);
     Ok(retention::decide(&candidates, &policy(source, sink, &stored), now))
 }
 
@@ -56,7 +56,9 @@ pub fn prune(
                         "it should be condemned, but what is condemned under its id is not the same: {e}"
                     );
                     let fix = "compare both by their seals; move the one that you do not want out of the store by hand";
-                    pruned.findings.push(Finding::new(Kind::Verification, decision.id.as_str(), text).with_fix(fix));
+                    pruned
+                        .findings
+                        .push(Finding::new(Kind::Verification, decision.id.as_str(), text).with_fix(fix));
                 }
                 Err(e) => return Err(e),
             }
@@ -90,7 +92,7 @@ pub fn make_room(
         store.purge_one(&id)?;
         gone.push(Condemned { id: id.to_string(), reason });
     }
-    let candidates: Vec<_> = stored.iter().map(candidate).collect();
+    let candidates = candidates(&stored);
     for id in retention::make_room(&candidates, &policy(source, sink, &stored), now) {
         if enough()? {
             return Ok(true);

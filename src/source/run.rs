@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     collect::Error,
     collecting::{self, Collection, Setting},
+    grants,
     seal::{self, Draftable},
     state::State,
     status,
@@ -137,6 +138,7 @@ impl Run<'_> {
             self.find(Finding::new(Kind::Note, "recovery", done.to_string()));
         }
         self.tell_strange("recovery", &recovered.strange);
+        self.findings.extend(grants::sweep(&point, self.started));
         gate_facts(config, &state.facts().lineage).write(&point)?;
         self.look_at_waiting(&point)?;
         let rejections = point.rejections()?;
@@ -264,10 +266,12 @@ impl Run<'_> {
         }
     }
 
-    /// Condemned generations whose time is over go; too little room ends the run before it takes any.
+    /// What the gate could not condemn any more after an accept is condemned now, and condemned generations whose time
+    /// is over go; too little room ends the run before it takes any.
     fn make_room(&mut self, point: &HandoverPoint) -> Result<(), Error> {
         let config = self.setup.config;
         if !is_quiet(config, self.started) {
+            point.prune(config.keep, self.started)?;
             // What is known of them goes with their folders, so it is written down before.
             gate::history::keep(point, self.started)?;
             let purged = point.purge_condemned(config.undo_for, self.started)?;
@@ -439,8 +443,10 @@ impl Run<'_> {
     }
 }
 
-/// Whether a generation has left `collecting/`. The newest is never condemned, so it is found.
+/// Whether a generation has left `collecting/`, and will not be back there after a power failure. The newest is never
+/// condemned, so it is found.
 fn is_published(point: &HandoverPoint, id: &GenerationId) -> Result<bool, crate::store::Error> {
+    point.sync_moves()?;
     Ok(point.locate(id)?.is_some_and(|(place, _)| place != Place::Collecting))
 }
 

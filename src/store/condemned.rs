@@ -212,7 +212,7 @@ mod tests {
         let sink = two_stored();
         sink.shop.condemn(&id(ONE), "first", at("2026-11-24T05:00:00Z")).unwrap();
         sink.store(&Sample::new(ONE, 1, &[(b"a", b"aaa")]));
-        assert_eq!(ids(&sink.shop.stored().unwrap().0), [TWO, ONE], "in the order in which they were stored");
+        assert_eq!(ids(&sink.shop.stored().unwrap().0), [ONE, TWO], "what came late is not the newest");
         assert!(sink.shop.undo(&id(ONE)).is_err(), "it would replace one that is stored");
         sink.shop.condemn(&id(ONE), "second", at("2026-11-24T06:00:00Z")).unwrap();
         assert_eq!(sink.shop.condemned().unwrap().0[0].reason, "second");

@@ -52,7 +52,7 @@ pub use super::note::{CONDEMNED_NOTE, Note};
 use super::{Error, Found, Result, Strange, places};
 use crate::{
     manifest::{GenerationId, Receipt, names, receipt},
-    sys::{self, Dir},
+    sys::{self, Dir, durable},
 };
 
 /// The folders of a source's home, open. See the module for who may do what in them.
@@ -206,6 +206,15 @@ impl HandoverPoint {
             }
         }
         Ok(None)
+    }
+
+    /// Makes durable the moves of a run that was killed between a rename and the sync of its folders: what is found in
+    /// a place is there to stay once this returns.
+    pub fn sync_moves(&self) -> Result<()> {
+        for dir in [&self.outgoing, &self.store, &self.condemned] {
+            durable::sync_dir(dir)?;
+        }
+        Ok(durable::sync_dir(&self.private()?.collecting)?)
     }
 
     /// An id for a generation that begins now: one that no folder here and nothing in `known` (the ledger) bears.
