@@ -1,6 +1,8 @@
 //! What happened in a run: one value, from which text, JSON, status, exit code and mail are made, so that they never
 //! disagree.
 
+mod kind;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -113,10 +115,16 @@ pub enum Kind {
     PreviousTransport,
     /// The Handover Point is full: the eldest waiting generation went.
     HandoverPointFull,
+    /// Nothing new came for longer than `alarm_after`.
+    Overdue,
     /// A clock is wrong, here or there.
     ClockSkew,
+    /// Little is left of the disk beyond what is reserved.
+    DiskNearlyFull,
     /// The far end did not answer.
     Unreachable,
+    /// Another host than the one that was enrolled answered.
+    HostKey,
     /// Content is not what its seal says.
     Verification,
     /// A generation was put aside because it failed its check twice.
@@ -129,6 +137,8 @@ pub enum Kind {
     Configuration,
     /// Stopped by a signal.
     Interrupted,
+    /// A mail about this run did not leave this host.
+    AlarmNotDelivered,
     /// A mistake in handover itself.
     Internal,
 }
@@ -137,15 +147,16 @@ impl Kind {
     /// The exit code that a finding of this kind asks for.
     pub fn exit(self) -> Exit {
         match self {
-            Self::Note | Self::Warning | Self::ClockSkew => Exit::Ok,
-            Self::Failed => Exit::SomeFailed,
+            Self::Note | Self::Warning | Self::ClockSkew | Self::DiskNearlyFull => Exit::Ok,
+            Self::Failed | Self::Overdue => Exit::SomeFailed,
             Self::PreviousTransport | Self::HandoverPointFull => Exit::PreviousTransportFailed,
-            Self::Unreachable => Exit::Unreachable,
+            Self::Unreachable | Self::HostKey => Exit::Unreachable,
             Self::Verification | Self::Quarantined => Exit::VerificationFailed,
             Self::Storage => Exit::Storage,
             Self::Busy => Exit::Busy,
             Self::Configuration => Exit::Configuration,
             Self::Interrupted => Exit::Interrupted,
+            Self::AlarmNotDelivered => Exit::AlarmNotDelivered,
             Self::Internal => Exit::Internal,
         }
     }
@@ -153,12 +164,16 @@ impl Kind {
     /// Whether somebody should be told who is not looking.
     pub fn is_alarm(self) -> bool {
         match self {
-            Self::Note | Self::Warning | Self::Busy | Self::Interrupted => false,
+            // That a mail did not leave is told where it can be: as text and by the exit code.
+            Self::Note | Self::Warning | Self::Busy | Self::Interrupted | Self::AlarmNotDelivered => false,
             Self::Failed
             | Self::PreviousTransport
             | Self::HandoverPointFull
+            | Self::Overdue
             | Self::ClockSkew
+            | Self::DiskNearlyFull
             | Self::Unreachable
+            | Self::HostKey
             | Self::Verification
             | Self::Quarantined
             | Self::Storage

@@ -12,6 +12,8 @@ mod element;
 mod error;
 mod files;
 mod keep;
+mod mail;
+mod ping;
 mod place;
 mod reserve;
 mod secrets;
@@ -37,6 +39,8 @@ pub use element::{Element, ElementKind};
 pub use error::{Errors, Problem};
 pub use files::Files;
 pub use keep::{Keep, Limits};
+pub use mail::{Mail, MailServer, MailWay, Secret, Security};
+pub use ping::{Ping, PingRole, PingUrl};
 pub use place::{Host, Place};
 pub use reserve::Reserve;
 pub use secrets::without_secrets;
@@ -62,8 +66,10 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const ALARM_AFTER: Duration = Duration::from_secs(26 * 3600);
 
 /// Every table of the file with its known keys.
-pub const TABLES: [(&str, &[&str]); 7] = [
-    ("the top of the file", &["state", "source", "sink"]),
+pub const TABLES: [(&str, &[&str]); 9] = [
+    ("the top of the file", &["state", "mail", "ping", "source", "sink"]),
+    (mail::HEADER, mail::KEYS),
+    (ping::HEADER, ping::KEYS),
     (source::HEADER, source::KEYS),
     (element::HEADER, element::KEYS),
     (sink::HEADER, sink::KEYS),
@@ -79,6 +85,8 @@ pub enum Role {
     Source,
     /// `handover sink`.
     Sink,
+    /// None: only who is told when something is wrong with the rest of the file.
+    Mail,
     /// All of them, as `handover check` does.
     All,
 }
@@ -112,6 +120,10 @@ pub struct Config {
     /// Homes and state of this host, whose content is never collected: a backup must not contain itself. A tree that
     /// holds one of them leaves it out and says so.
     pub own: Vec<PathBuf>,
+    /// `[mail]`, if it is there: without it, no mail is sent.
+    pub mail: Option<Mail>,
+    /// Each `[[ping]]`.
+    pub pings: Vec<Ping>,
     /// `[source]`, if it is there.
     pub source: Option<Source>,
     /// `[sink]`, if it is there.
@@ -189,6 +201,7 @@ pub fn parse(text: &str, file: &Path, surroundings: &Surroundings, role: Role) -
     match role {
         Role::Source => config.sink = None,
         Role::Sink => config.source = None,
+        Role::Mail => (config.source, config.sink) = (None, None),
         Role::All => {}
     }
     let found: Vec<_> = problems.into_vec().into_iter().filter(|problem| problem.concerns(role)).collect();
@@ -205,6 +218,17 @@ fn resolve(
     let root = Table::root(document, TABLES[0].1, problems);
     let state = state(&root, surroundings);
     let mut own = vec![state.clone()];
+    let mail = root.section("mail", mail::HEADER, mail::KEYS).and_then(|table| {
+        let mail = Mail::read(&table);
+        table.refuse_unknown();
+        mail
+    });
+    let pings = root.sections("ping", ping::HEADER, ping::KEYS).into_iter().filter_map(|table| {
+        let ping = Ping::read(&table);
+        table.refuse_unknown();
+        ping
+    });
+    let pings = pings.collect();
     let sink = root.section("sink", sink::HEADER, sink::KEYS).map(|table| {
         let sink = Sink::read(&table);
         table.refuse_unknown();
@@ -222,7 +246,7 @@ fn resolve(
     {
         root.wrong("[source] and [sink] need homes of their own, neither in the other: their stores would mix; change one `home`");
     }
-    Config { file: file.to_owned(), state, own, source, sink, without_secrets: without_secrets(text) }
+    Config { file: file.to_owned(), state, own, mail, pings, source, sink, without_secrets: without_secrets(text) }
 }
 
 /// `$STATE_DIRECTORY`, or what the file says. Of several folders, which systemd separates with colons, the first.

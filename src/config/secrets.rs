@@ -32,6 +32,11 @@ pub(super) fn is_secret_key(key: &str) -> bool {
     !names_a_place && (is_key || of_words.iter().any(|word| key.contains(word)))
 }
 
+/// Whether a key of a section is the address of a ping, which is all that is needed to send one.
+pub(super) fn is_ping(section: &str, key: &str) -> bool {
+    key == "url" && section.trim_matches(['[', ']']) == "ping"
+}
+
 /// Whether a text carries a secret, as `--password=x`, `PGPASSWORD=x` or `smtp://user:x@host`.
 pub(super) fn holds_secret(text: &str) -> bool {
     let words = text.split('=').rev().skip(1);
@@ -46,8 +51,7 @@ pub(super) fn holds_secret(text: &str) -> bool {
 fn in_table(table: &DeTable<'_>, path: &[&str], secret: bool, spans: &mut Vec<Range<usize>>) {
     for (key, value) in table {
         let key = key.get_ref().as_ref();
-        // The address of a ping is all that is needed to send one.
-        let is_ping = key == "url" && path.contains(&"ping");
+        let is_ping = path.iter().any(|section| is_ping(section, key));
         let path = [path, &[key]].concat();
         in_value(value, &path, secret || is_ping || is_secret_key(key), spans);
     }
