@@ -237,6 +237,9 @@ pub struct SourceRun {
     pub generation: Option<Collected>,
     /// What was found.
     pub findings: Vec<Finding>,
+    /// Whether it looked at all it is for: then what it did not find is well.
+    #[serde(default)]
+    pub complete: bool,
     /// How it ended.
     pub exit: Exit,
     /// Where the time went.
@@ -311,8 +314,22 @@ pub struct SinkSource {
     pub condemned: Vec<Condemned>,
     /// What was found.
     pub findings: Vec<Finding>,
+    /// Whether all that the source offered was looked at: then what was not found is well.
+    #[serde(default)]
+    pub complete: bool,
     /// Where the time went.
     pub timings: Vec<Timing>,
+}
+
+/// What a watch found: something that did not happen, or is about to go wrong.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WatchRun {
+    /// When it looked.
+    pub at: Timestamp,
+    /// What was found.
+    pub findings: Vec<Finding>,
+    /// How it ended.
+    pub exit: Exit,
 }
 
 /// A generation that was fetched.

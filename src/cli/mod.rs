@@ -1,5 +1,6 @@
 //! The shell around the steps: arguments, dispatch, text and JSON, exit codes. Only here is printed.
 
+mod alarm;
 pub mod args;
 mod authorize;
 mod check;
@@ -14,6 +15,7 @@ mod show;
 mod sink;
 mod sink_look;
 mod source;
+mod watch;
 
 use std::{path::Path, process::ExitCode};
 
@@ -41,8 +43,17 @@ pub(crate) struct Context {
 impl Context {
     /// Loads the configuration for a role; mistakes are printed, each with its line and the fix.
     fn load(&self, role: config::Role) -> Result<Config, Exit> {
+        self.load_for(role, None)
+    }
+
+    /// The same for something that nobody looks at when it runs: then a mistake is mailed too.
+    fn load_for(&self, role: config::Role, what: Option<alarm::What<'_>>) -> Result<Config, Exit> {
         config::load(&self.config, &Surroundings::here(), role).map_err(|errors| {
-            show::talk(&errors.to_string());
+            let text = errors.to_string();
+            show::talk(&text);
+            if let Some(what) = what {
+                alarm::refused(self, what, &text);
+            }
             Exit::Configuration
         })
     }
@@ -86,7 +97,8 @@ fn dispatch(cli: Cli) -> Exit {
         Role::Source(args) => source::dispatch(&context, args),
         Role::Sink(args) => sink::dispatch(&context, args),
         Role::Restore(args) => restore::run(&context, &args),
-        Role::Check { live } => check::run(&context, live),
+        Role::Check { send_test_mail: true, .. } => check::mail(&context),
+        Role::Check { live, .. } => check::run(&context, live),
         Role::Completions { shell } => extras::completions(shell),
         Role::Man { dir } => extras::man(Path::new(&dir)),
     }

@@ -7,18 +7,20 @@ use std::{
 };
 
 use super::{
-    Context,
+    Context, alarm,
+    alarm::What,
     args::{QuarantineAction, SinkAction, SinkArgs, SinkRunArgs},
     enroll, fail, host,
     progress::Display,
-    setup, show, sink_look,
+    setup, show, sink_look, watch,
 };
 use crate::{
     config::{self, Config, Place, SinkSource},
     gate::Gate,
     manifest::{Channel, GenerationId},
     remote::{self, Deadlines, Folder, Remote, Ssh, Tools, ssh},
-    report::{Exit, SinkRun},
+    notify::{Looked, Scope, Signal},
+    report::{Exit, SinkRun, exit_of},
     sink::{
         prune,
         run::{self, Setup},
@@ -85,7 +87,12 @@ pub(super) fn dispatch(context: &Context, args: SinkArgs) -> Exit {
     if let SinkAction::Verify { path: Some(path), .. } = &action {
         return sink_look::verify_path(context, path);
     }
-    let config = match context.load(config::Role::Sink) {
+    let what = match &action {
+        SinkAction::Run(args) if !args.dry_run => Some(RUN),
+        SinkAction::Watch { .. } => Some(What { command: "sink watch", ..RUN }),
+        _ => None,
+    };
+    let config = match context.load_for(config::Role::Sink, what) {
         Ok(config) => config,
         Err(exit) => return exit,
     };
@@ -103,12 +110,16 @@ fn with_config(context: &Context, config: &Config, action: SinkAction) -> Result
         as_owner(sink.config)?;
     }
     match action {
-        SinkAction::Run(args) => fetch(context, &sink, &args),
+        SinkAction::Run(args) => fetch(context, config, &sink, &args),
         SinkAction::Init { user, dry_run } => {
             Ok(setup::sink(context, config, &sink, user.as_deref(), dry_run))
         }
         SinkAction::Enroll(args) => Ok(enroll::run(context, config, &sink, &args)),
         SinkAction::Status { names } => sink_look::status(context, &sink, &names),
+        SinkAction::Watch { names } => {
+            let what = What { command: "sink watch", ..RUN };
+            watch::sink(context, config, &sink, what, &names)
+        }
         SinkAction::List { names } => sink_look::list(context, &sink, &names),
         SinkAction::Ls { name, id, path } => sink_look::ls(context, &sink, &name, &id, path.as_deref()),
         SinkAction::Find { name, pattern } => sink_look::find(context, &sink, &name, &pattern),
@@ -195,9 +206,16 @@ pub(super) fn host_of(name: &Name, place: &config::Host, connect_timeout: Durati
     }
 }
 
-fn fetch(context: &Context, sink: &Sink<'_>, args: &SinkRunArgs) -> Result<Exit, Exit> {
+const RUN: What<'_> = What { role: "sink", command: "sink run" };
+
+fn fetch(context: &Context, config: &Config, sink: &Sink<'_>, args: &SinkRunArgs) -> Result<Exit, Exit> {
     let required = sink.config.sandbox == config::Sandbox::Required;
-    let tools = Tools::find(required).map_err(|e| fail(Exit::Configuration, &e))?;
+    let tools = Tools::find(required).map_err(|e| {
+        if !args.dry_run {
+            alarm::refused(context, RUN, &e.to_string());
+        }
+        fail(Exit::Configuration, &e)
+    })?;
     if sink.config.sources.is_empty() {
         return Err(fail(
             Exit::Configuration,
@@ -207,8 +225,12 @@ fn fetch(context: &Context, sink: &Sink<'_>, args: &SinkRunArgs) -> Result<Exit,
     let sources: Vec<_> =
         sink.named(&args.names)?.into_iter().map(|s| (s, Arc::new(Progress::default()))).collect();
     let named = sources.iter().map(|(s, progress)| (s.name.to_string(), Arc::clone(progress))).collect();
+    let mut said = Vec::new();
+    if !args.dry_run {
+        said.extend(alarm::ping(config, config::PingRole::Sink, Signal::Start, ""));
+    }
     let display = Display::start(context, named);
-    let report = run::run(&Setup {
+    let mut report = run::run(&Setup {
         config: sink.config,
         sources,
         channel: Channel::Data,
@@ -220,6 +242,14 @@ fn fetch(context: &Context, sink: &Sink<'_>, args: &SinkRunArgs) -> Result<Exit,
         dry_run: args.dry_run,
     });
     drop(display);
+    if !args.dry_run {
+        said.extend(alarm::deliver(config, RUN, report.exit, scopes(&report)));
+        let of_sources = report.sources.iter().map(|source| source.findings.as_slice());
+        let all: Vec<_> = of_sources.chain([report.findings.as_slice()]).collect();
+        said.extend(alarm::ping_end(config, config::PingRole::Sink, report.exit, &all));
+    }
+    report.exit = report.exit.worst(exit_of(&said));
+    report.findings.extend(said);
     if args.timings {
         report.sources.iter().for_each(|source| show::timings(&source.name, &source.timings));
     }
@@ -229,6 +259,20 @@ fn fetch(context: &Context, sink: &Sink<'_>, args: &SinkRunArgs) -> Result<Exit,
         tell(context, &report, args.dry_run);
     }
     Ok(report.exit)
+}
+
+/// What a run found of each source and of the store, and what it looked at to the end.
+fn scopes(report: &SinkRun) -> Vec<Scope<'_>> {
+    let looked = |complete: bool| if complete { Looked::run() } else { Looked::nothing() };
+    let of_sources = report.sources.iter().map(|source| Scope {
+        name: &source.name,
+        findings: &source.findings,
+        generation: source.stored.last().map(|stored| stored.id.as_str()),
+        looked: looked(source.complete),
+    });
+    let opened = !report.sources.is_empty();
+    let store = Scope { name: "store", findings: &report.findings, generation: None, looked: looked(opened) };
+    of_sources.chain([store]).collect()
 }
 
 fn tell(context: &Context, report: &SinkRun, dry_run: bool) {

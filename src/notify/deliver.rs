@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     report::{Exit, Finding, Kind},
-    sys::{self, Dir, lock, signals},
+    sys::{Dir, lock, signals},
 };
 
 const LOCK: &str = "mail-lock";
@@ -40,8 +40,8 @@ pub struct About<'a> {
 pub struct Post<'a> {
     /// Who is told, and how.
     pub mailer: &'a Mailer,
-    /// The state folder of the role.
-    pub state: &'a Path,
+    /// The state folder of the role; without one nothing is remembered, and all is told in each run.
+    pub state: Option<&'a Path>,
 }
 
 /// What became of it.
@@ -67,7 +67,10 @@ impl Delivered {
 /// disk, the mail is sent from memory; then it may be repeated by the next run, but nothing is silent.
 pub fn deliver(post: &Post<'_>, about: &About<'_>, scopes: &[Scope<'_>]) -> Delivered {
     let mut delivered = Delivered::default();
-    let opened = Dir::create_all(post.state, 0o700);
+    let opened = match post.state {
+        Some(path) => Dir::create_all(path, 0o700).map_err(|e| e.to_string()),
+        None => Err("it is another user's".to_owned()),
+    };
     let _lock = match opened.as_ref().map(wait_for_turn) {
         Ok(Ok(lock)) => lock,
         Ok(Err(who)) => {
@@ -88,7 +91,7 @@ pub fn deliver(post: &Post<'_>, about: &About<'_>, scopes: &[Scope<'_>]) -> Deli
     let news = alarms.change(scopes, about.now);
     let mail = Mail::of_news(about, &news);
     delivered.news = mail.is_some();
-    let spool = opened.as_ref().map_err(ToString::to_string).and_then(|state| Spool::open(state).map_err(|e| e.to_string()));
+    let spool = opened.as_ref().map_err(Clone::clone).and_then(|state| Spool::open(state).map_err(|e| e.to_string()));
     let mut in_memory = None;
     if let Some(mail) = mail {
         let put = spool.as_ref().map_err(Clone::clone).and_then(|spool| spool.put(&mail).map_err(|e| e.to_string()));
@@ -242,19 +245,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let dir = Dir::open(folder.path()).unwrap();
         let script = format!("#!/bin/sh\ncat > {}/mail\n", folder.path().display());
-        sys::durable::write_file(&dir, "sendmail", script.as_bytes(), 0o755).unwrap();
-        sys::durable::write_file(&dir, "state", b"a file in its place", 0o600).unwrap();
+        crate::sys::durable::write_file(&dir, "sendmail", script.as_bytes(), 0o755).unwrap();
+        crate::sys::durable::write_file(&dir, "state", b"a file in its place", 0o600).unwrap();
         let findings = [Finding::new(Kind::Storage, "shop", "the disk is full")];
         let scope = Scope { name: "shop", findings: &findings, generation: None, looked: Looked::nothing() };
-        let about = About { role: "sink", what: "sink run", host: "h", exit: Exit::Storage, now: sys::clock::now() };
+        let about = About { role: "sink", what: "sink run", host: "h", exit: Exit::Storage, now: crate::sys::clock::now() };
         let mailer = mailer(folder.path(), "sendmail");
         let state = folder.path().join("state");
-        let delivered = deliver(&Post { mailer: &mailer, state: &state }, &about, std::slice::from_ref(&scope));
+        let delivered = deliver(&Post { mailer: &mailer, state: Some(&state) }, &about, std::slice::from_ref(&scope));
         assert!(delivered.findings[0].text.contains("sent from memory"), "{delivered:?}");
         let mail = String::from_utf8(dir.read("mail", 1 << 20).unwrap()).unwrap();
         assert!(mail.contains("Subject: [handover] shop: storage\n") && mail.contains("the disk is full"), "{mail}");
         let mailer = self::mailer(folder.path(), "missing");
-        let delivered = deliver(&Post { mailer: &mailer, state: &state }, &about, &[scope]);
+        let delivered = deliver(&Post { mailer: &mailer, state: Some(&state) }, &about, &[scope]);
         assert_eq!(delivered.findings[0].kind, Kind::AlarmNotDelivered);
     }
 }

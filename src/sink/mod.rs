@@ -9,3 +9,4 @@ pub mod prune;
 pub mod query;
 pub mod run;
 pub mod status;
+pub mod watch;

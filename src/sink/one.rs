@@ -33,6 +33,7 @@ pub fn empty_report(name: &str) -> SinkSource {
         accepted: Vec::new(),
         condemned: Vec::new(),
         findings: Vec::new(),
+        complete: false,
         timings: Vec::new(),
     }
 }
@@ -65,8 +66,9 @@ pub fn run(
         let mut one = One { setup, source, store, progress, report: &mut report, remote: None };
         one.steps()
     });
-    if let Err(failed) = worked {
-        report.findings.push(failed.finding(name));
+    match worked {
+        Ok(()) => report.complete = !setup.dry_run,
+        Err(failed) => report.findings.push(failed.finding(name)),
     }
     if !setup.dry_run
         && let Err(e) = status::note(state, &report, started, (setup.clock)())

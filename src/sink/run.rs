@@ -50,7 +50,10 @@ pub struct Setup<'a> {
 pub fn run(setup: &Setup<'_>) -> SinkRun {
     let started = (setup.clock)();
     let (sources, findings) = match open(setup) {
-        Ok((store, state)) => (all(setup, &store, &state), Vec::new()),
+        Ok((store, state)) => {
+            let sources = all(setup, &store, &state);
+            (sources, super::watch::nearly_full(setup.config, &store))
+        }
         Err(finding) => (Vec::new(), vec![*finding]),
     };
     let exit = sources.iter().fold(exit_of(&findings), |exit, source| exit.worst(exit_of(&source.findings)));

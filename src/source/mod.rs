@@ -12,4 +12,5 @@ pub mod run;
 pub mod seal;
 pub mod state;
 pub mod status;
+pub mod watch;
 pub mod tree;
