@@ -1,7 +1,7 @@
 //! Telling those who do not look: mail and pings, at the end of whatever ran. A mail server or a ping that fails never
 //! fails a backup: it is a finding of its own.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use super::{Context, fail, host, show};
 use crate::{
@@ -16,21 +16,28 @@ const START: &str = "configuration";
 
 /// Whose run it is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct What<'a> {
+pub(super) struct What {
     /// The role, and the name of its state folder.
-    pub(super) role: &'a str,
-    /// What was run, as `source run`.
-    pub(super) command: &'a str,
+    pub(super) role: &'static str,
+    /// What it did, as `run`.
+    pub(super) action: &'static str,
+}
+
+impl What {
+    fn tell<T>(self, exit: Exit, act: impl FnOnce(&About<'_>) -> T) -> T {
+        let what = format!("{} {}", self.role, self.action);
+        act(&About { role: self.role, what: &what, host: &host(), exit, now: clock::now() })
+    }
 }
 
 /// Delivers what has changed with a run that ended so, and what earlier runs could not deliver; after the run has let
 /// go of its locks. Gives what went wrong with that, to be told with the run's own findings.
-pub(super) fn deliver(config: &Config, what: What<'_>, exit: Exit, scopes: Vec<Scope<'_>>) -> Vec<Finding> {
+pub(super) fn deliver(config: &Config, what: What, exit: Exit, scopes: Vec<Scope<'_>>) -> Vec<Finding> {
     told(config, what, exit, scopes).findings
 }
 
 /// As [`deliver`]; tells also whether there was something new.
-pub(super) fn told(config: &Config, what: What<'_>, exit: Exit, mut scopes: Vec<Scope<'_>>) -> notify::Delivered {
+pub(super) fn told(config: &Config, what: What, exit: Exit, mut scopes: Vec<Scope<'_>>) -> notify::Delivered {
     let Some(mailer) = config.mail.as_ref().filter(|_| exit != Exit::Busy).map(mailer) else {
         return notify::Delivered::default();
     };
@@ -38,26 +45,27 @@ pub(super) fn told(config: &Config, what: What<'_>, exit: Exit, mut scopes: Vec<
     let start = Looked::nothing().and(Kind::Configuration);
     scopes.push(Scope { name: START, findings: &[], generation: None, looked: start });
     let state = config.state.join(what.role);
-    let about = About { role: what.role, what: what.command, host: &host(), exit, now: clock::now() };
-    notify::deliver(&notify::Post { mailer: &mailer, state: ours(&state) }, &about, &scopes)
+    let post = notify::Post { mailer: &mailer, state: ours(&state) };
+    what.tell(exit, |about| notify::deliver(&post, about, &scopes))
 }
 
 /// Tells of a run that could not begin, if the file says whom to tell. What could not be told is printed.
-pub(super) fn refused(context: &Context, what: What<'_>, text: &str) {
-    let Ok(config) = config::load(&context.config, &config::Surroundings::here(), config::Role::Mail) else { return };
+pub(super) fn refused(context: &Context, what: What, text: &str) {
+    let Ok(config) = config::load(&context.config, &config::Surroundings::here(), config::Role::Mail) else {
+        return;
+    };
     let Some(mailer) = config.mail.as_ref().map(mailer) else { return };
     let findings = [Finding::new(Kind::Configuration, START, text)
         .with_fix("mend what is named, then run `handover check`")];
     let scope = Scope { name: START, findings: &findings, generation: None, looked: Looked::nothing() };
     let state = config.state.join(what.role);
-    let exit = Exit::Configuration;
-    let about = About { role: what.role, what: what.command, host: &host(), exit, now: clock::now() };
     let post = notify::Post { mailer: &mailer, state: ours(&state) };
-    show::findings(what.role, &notify::deliver(&post, &about, &[scope]).findings, context.quiet);
+    let told = what.tell(Exit::Configuration, |about| notify::deliver(&post, about, &[scope]));
+    show::findings(what.role, &told.findings, context.quiet);
 }
 
 /// The state folder, unless it is another user's: a file of root's in it would stop every later run of that user.
-fn ours(state: &PathBuf) -> Option<&std::path::Path> {
+fn ours(state: &Path) -> Option<&Path> {
     let owner = Dir::open(state).and_then(|dir| dir.stat_self()).map(|stat| stat.st_uid);
     owner.map_or(true, |owner| owner == users::euid()).then_some(state)
 }
@@ -90,11 +98,13 @@ fn mailer(mail: &config::Mail) -> notify::Mailer {
 /// `handover check --send-test-mail`.
 pub(super) fn test(context: &Context, config: &Config) -> Exit {
     let Some(mail) = &config.mail else {
-        return fail(Exit::Configuration, &"there is no [mail] section, so no mail is sent; add it with to, from and server");
+        return fail(
+            Exit::Configuration,
+            &"there is no [mail] section, so no mail is sent; add it with to, from and server",
+        );
     };
-    let about =
-        About { role: "check", what: "check", host: &host(), exit: Exit::Ok, now: clock::now() };
-    match notify::test(&mailer(mail), &about) {
+    let what = What { role: "check", action: "--send-test-mail" };
+    match what.tell(Exit::Ok, |about| notify::test(&mailer(mail), about)) {
         Ok(lines) => {
             if context.json {
                 return show::json(&serde_json::json!({ "exit": Exit::Ok, "said": lines }));
@@ -145,7 +155,11 @@ pub(super) fn ping_end(config: &Config, role: PingRole, exit: Exit, findings: &[
         _ => Signal::Fail,
     };
     let alarms = findings.concat();
-    let lines: Vec<String> =
-        alarms.iter().filter(|f| exit_of(std::slice::from_ref(f)) != Exit::Ok).take(20).map(notify::body).collect();
+    let lines: Vec<String> = alarms
+        .iter()
+        .filter(|f| exit_of(std::slice::from_ref(f)) != Exit::Ok)
+        .take(20)
+        .map(notify::body)
+        .collect();
     ping(config, role, signal, &format!("exit {} {}\n{}\n", exit.code(), exit.name(), lines.join("\n")))
 }

@@ -8,14 +8,15 @@ mod enroll;
 mod extras;
 mod gate;
 mod live;
+mod logsink;
 mod progress;
 mod restore;
 mod setup;
 mod show;
 mod sink;
-mod sink_look;
 mod source;
 mod watch;
+pub mod when;
 
 use std::{path::Path, process::ExitCode};
 
@@ -47,7 +48,7 @@ impl Context {
     }
 
     /// The same for something that nobody looks at when it runs: then a mistake is mailed too.
-    fn load_for(&self, role: config::Role, what: Option<alarm::What<'_>>) -> Result<Config, Exit> {
+    fn load_for(&self, role: config::Role, what: Option<alarm::What>) -> Result<Config, Exit> {
         config::load(&self.config, &Surroundings::here(), role).map_err(|errors| {
             let text = errors.to_string();
             show::talk(&text);
@@ -95,8 +96,12 @@ fn dispatch(cli: Cli) -> Exit {
     let context = Context { config: cli.config, json: cli.json, quiet: cli.quiet, verbose: cli.verbose };
     match cli.role {
         Role::Source(args) => source::dispatch(&context, args),
-        Role::Sink(args) => sink::dispatch(&context, args),
-        Role::Restore(args) => restore::run(&context, &args),
+        Role::Sink(args) => {
+            let action = args.action.unwrap_or(args::SinkAction::Run(args.run));
+            sink::dispatch(&context, config::SinkRole::Data, action)
+        }
+        Role::Logsink(args) => logsink::dispatch(&context, args),
+        Role::Restore(args) => restore::dispatch(&context, args),
         Role::Check { send_test_mail: true, .. } => check::mail(&context),
         Role::Check { live, .. } => check::run(&context, live),
         Role::Completions { shell } => extras::completions(shell),

@@ -27,7 +27,7 @@ pub(super) fn dispatch(context: &Context, args: SourceArgs) -> Exit {
     let action = args.action.unwrap_or(SourceAction::Run(args.run));
     let what = match &action {
         SourceAction::Run(args) if !args.dry_run => Some(RUN),
-        SourceAction::Watch => Some(What { command: "source watch", ..RUN }),
+        SourceAction::Watch => Some(watch::SOURCE),
         _ => None,
     };
     let config = match context.load_for(config::Role::Source, what) {
@@ -49,7 +49,7 @@ pub(super) fn dispatch(context: &Context, args: SourceArgs) -> Exit {
     }
 }
 
-const RUN: What<'_> = What { role: "source", command: "source run" };
+const RUN: What = What { role: "source", action: "run" };
 
 fn state(config: &Config) -> PathBuf {
     config.state.join(RUN.role)

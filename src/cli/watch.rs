@@ -1,6 +1,11 @@
 //! `handover source watch`, `handover sink watch`: what did not happen, for cron and timers.
 
-use super::{Context, alarm, alarm::What, fail, show, sink::Sink};
+use super::{
+    Context, alarm,
+    alarm::What,
+    fail, show,
+    sink::{Outcome, Sink},
+};
 use crate::{
     config::{self, Config},
     manifest::Channel,
@@ -12,6 +17,9 @@ use crate::{
     sys::{Dir, clock, name::Name},
 };
 
+/// What looks at a source.
+pub(super) const SOURCE: What = What { role: "source", action: "watch" };
+
 /// What was found of one source, or of the store.
 struct Watched {
     name: String,
@@ -21,7 +29,7 @@ struct Watched {
 
 /// `handover source watch`.
 pub(super) fn source(context: &Context, config: &Config, source: &config::Source) -> Exit {
-    let what = What { role: "source", command: "source watch" };
+    let what = SOURCE;
     let name = source.name.as_str();
     let now = clock::now();
     let state = Dir::create_all(config.state.join(what.role), 0o700);
@@ -68,19 +76,14 @@ fn unknown(name: &str, e: &crate::sys::Error) -> Finding {
     Finding::new(Kind::Warning, name, format!("since when it is watched cannot be noted: {e}"))
 }
 
-/// `handover sink watch`, and that of every role that keeps a store as the sink does.
-pub(super) fn sink(
-    context: &Context,
-    config: &Config,
-    sink: &Sink<'_>,
-    what: What<'_>,
-    names: &[Name],
-) -> Result<Exit, Exit> {
+/// `handover sink watch` and `handover logsink watch`.
+pub(super) fn sink(context: &Context, config: &Config, sink: &Sink<'_>, names: &[Name]) -> Outcome {
+    let what = What { role: sink.config.role.name(), action: "watch" };
     let sources = sink.named(names)?;
     let watched = match sink::run::open_store(sink.config, &sink.state) {
         Ok((store, state)) => look(sink, &store, &state, &sources),
         Err(e) => {
-            let finding = sink::fetch::store_finding("store", &e);
+            let finding = sink::fetch::store_finding(sink.config.role, "store", &e);
             vec![Watched { name: "store".to_owned(), findings: vec![finding], looked: Looked::nothing() }]
         }
     };
@@ -99,7 +102,7 @@ fn look(sink: &Sink<'_>, store: &SinkStore, state: &Dir, sources: &[&config::Sin
         let since = known.as_ref().ok().and_then(|known| known.get(name).copied()).unwrap_or(now);
         let (findings, looked) = match sink::watch::look(store, sink.config, source, since, now) {
             Ok(finding) => (finding.into_iter().collect(), Looked::nothing().and(Kind::Overdue)),
-            Err(e) => (vec![sink::fetch::store_finding(name, &e)], Looked::nothing()),
+            Err(e) => (vec![sink::fetch::store_finding(sink.config.role, name, &e)], Looked::nothing()),
         };
         watched.push(Watched { name: name.to_owned(), findings, looked });
     }
@@ -111,7 +114,7 @@ fn look(sink: &Sink<'_>, store: &SinkStore, state: &Dir, sources: &[&config::Sin
 
 /// Delivers, prints and gives the exit code. Where mail tells, cron need not tell the same every hour: then only what is
 /// new, or could not be delivered, is printed with `--quiet`.
-fn end(context: &Context, config: &Config, what: What<'_>, watched: &[Watched]) -> Exit {
+fn end(context: &Context, config: &Config, what: What, watched: &[Watched]) -> Exit {
     let findings: Vec<Finding> = watched.iter().flat_map(|w| w.findings.clone()).collect();
     let exit = exit_of(&findings);
     let scopes = watched.iter().map(|w| Scope {

@@ -97,7 +97,10 @@ fn way(table: &Table<'_>) -> Option<MailWay> {
     let sendmail = table.optional("sendmail", value::path);
     match (table.has("server"), table.has("sendmail")) {
         (true, true) => {
-            table.wrong_key("sendmail", "mail leaves by a server or by a program: write either server or sendmail");
+            table.wrong_key(
+                "sendmail",
+                "mail leaves by a server or by a program: write either server or sendmail",
+            );
             None
         }
         (false, false) => {
@@ -107,7 +110,10 @@ fn way(table: &Table<'_>) -> Option<MailWay> {
             None
         }
         (false, true) => {
-            table.refuse(OF_SERVER, "only with `server`; the program of `sendmail` has a configuration of its own");
+            table.refuse(
+                OF_SERVER,
+                "only with `server`; the program of `sendmail` has a configuration of its own",
+            );
             sendmail.map(MailWay::Sendmail)
         }
         (true, false) => {
@@ -115,7 +121,10 @@ fn way(table: &Table<'_>) -> Option<MailWay> {
             let ca_file = table.optional("ca_file", value::path);
             let (host, port, security) = server?;
             if security == Security::Plain {
-                table.refuse(&["ca_file"], "nothing is encrypted with smtp+plain://, so nobody vouches for the server");
+                table.refuse(
+                    &["ca_file"],
+                    "nothing is encrypted with smtp+plain://, so nobody vouches for the server",
+                );
             }
             Some(MailWay::Server(MailServer { host, port, security, login, ca_file }))
         }
@@ -128,14 +137,21 @@ fn login(table: &Table<'_>) -> Option<(String, Secret)> {
     let variable = table.optional("password_env", variable).map(Secret::Env);
     match (table.has("username"), table.has("password_file"), table.has("password_env")) {
         (_, true, true) => {
-            table.wrong_key("password_env", "there is one password: write either password_file or password_env");
+            table.wrong_key(
+                "password_env",
+                "there is one password: write either password_file or password_env",
+            );
         }
         (true, false, false) => table.wrong_key(
             "username",
             "its password is missing: write for example password_file = \"/etc/handover/smtp-password\"",
         ),
-        (false, true, _) => table.wrong_key("password_file", "whose password it is is missing: write username = \"..\""),
-        (false, _, true) => table.wrong_key("password_env", "whose password it is is missing: write username = \"..\""),
+        (false, true, _) => {
+            table.wrong_key("password_file", "whose password it is is missing: write username = \"..\"")
+        }
+        (false, _, true) => {
+            table.wrong_key("password_env", "whose password it is is missing: write username = \"..\"")
+        }
         (true, _, _) | (false, false, false) => {}
     }
     user.zip(file.or(variable))
@@ -162,7 +178,9 @@ fn server(given: &Given<'_>) -> Read<(String, u16, Security)> {
         _ => return given.expected(what, example),
     };
     if rest.contains('@') {
-        return Err("no user or password belongs into the address; write username and password_file".to_owned());
+        return Err(
+            "no user or password belongs into the address; write username and password_file".to_owned()
+        );
     }
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     let (host, port) = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {

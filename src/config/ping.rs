@@ -3,6 +3,7 @@
 use std::{fmt, time::Duration};
 
 use super::{
+    SinkRole,
     table::{Given, Read, Table},
     value,
 };
@@ -42,6 +43,15 @@ pub enum PingRole {
     Logsink,
 }
 
+impl From<SinkRole> for PingRole {
+    fn from(role: SinkRole) -> Self {
+        match role {
+            SinkRole::Data => Self::Sink,
+            SinkRole::Logs => Self::Logsink,
+        }
+    }
+}
+
 impl Ping {
     pub(super) fn read(table: &Table<'_>) -> Option<Self> {
         let why = "it is what is called; write for example url = \"https://hc.example.org/ping/..\"";
@@ -58,7 +68,8 @@ impl Ping {
 }
 
 fn url(given: &Given<'_>) -> Read<PingUrl> {
-    let is_web = |uri: &ureq::http::Uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some();
+    let is_web =
+        |uri: &ureq::http::Uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some();
     match given.value.as_str().map(|text| (text, text.parse::<ureq::http::Uri>())) {
         Some((text, Ok(uri))) if is_web(&uri) => Ok(PingUrl(text.to_owned())),
         _ => given.expected("an address with https:// or http://", "\"https://hc.example.org/ping/..\""),

@@ -136,7 +136,9 @@ impl Alarms {
             self.alarms.insert(key.clone(), lasting);
         }
         for (key, lasting) in &mut self.alarms {
-            let is_over = || scopes.iter().any(|s| s.name == lasting.scope && s.looked.ends(lasting.kind, lasting.since));
+            let is_over = || {
+                scopes.iter().any(|s| s.name == lasting.scope && s.looked.ends(lasting.kind, lasting.since))
+            };
             if lasting.ended.is_none() && !found.contains_key(key) && is_over() {
                 lasting.ended = Some(now);
                 if lasting.times <= OFTEN {
@@ -245,7 +247,9 @@ mod tests {
         let mut alarms = Alarms::default();
         let mut told = Vec::new();
         for hour in 0..80 {
-            told.extend(run(&mut alarms, hour, &waits(), Looked::run()).into_iter().map(|(news, _)| (hour, news)));
+            told.extend(
+                run(&mut alarms, hour, &waits(), Looked::run()).into_iter().map(|(news, _)| (hour, news)),
+            );
         }
         assert_eq!(told, [(0, News::New), (22, News::Still), (46, News::Still), (70, News::Still)]);
         assert_eq!(run(&mut alarms, 80, &[], Looked::run()), [(News::Well, Kind::PreviousTransport)]);
@@ -257,7 +261,10 @@ mod tests {
         let mut alarms = Alarms::default();
         let nights = [0, 23, 48, 71].map(|hour| run(&mut alarms, hour, &waits(), Looked::run()));
         let kind = Kind::PreviousTransport;
-        assert_eq!(nights.concat(), [(News::New, kind), (News::Still, kind), (News::Still, kind), (News::Still, kind)]);
+        assert_eq!(
+            nights.concat(),
+            [(News::New, kind), (News::Still, kind), (News::Still, kind), (News::Still, kind)]
+        );
     }
 
     #[test]

@@ -75,7 +75,8 @@ pub fn deliver(post: &Post<'_>, about: &About<'_>, scopes: &[Scope<'_>]) -> Deli
         Ok(Ok(lock)) => lock,
         Ok(Err(who)) => {
             if scopes.iter().any(|scope| scope.findings.iter().any(|f| f.kind.is_alarm())) {
-                let text = format!("another process has been sending mail for {} s: {who}", PATIENCE.as_secs());
+                let text =
+                    format!("another process has been sending mail for {} s: {who}", PATIENCE.as_secs());
                 delivered.failed(text, "look at that process; the next run tells");
             }
             return delivered;
@@ -91,13 +92,19 @@ pub fn deliver(post: &Post<'_>, about: &About<'_>, scopes: &[Scope<'_>]) -> Deli
     let news = alarms.change(scopes, about.now);
     let mail = Mail::of_news(about, &news);
     delivered.news = mail.is_some();
-    let spool = opened.as_ref().map_err(Clone::clone).and_then(|state| Spool::open(state).map_err(|e| e.to_string()));
+    let spool =
+        opened.as_ref().map_err(Clone::clone).and_then(|state| Spool::open(state).map_err(|e| e.to_string()));
     let mut in_memory = None;
     if let Some(mail) = mail {
-        let put = spool.as_ref().map_err(Clone::clone).and_then(|spool| spool.put(&mail).map_err(|e| e.to_string()));
+        let put = spool
+            .as_ref()
+            .map_err(Clone::clone)
+            .and_then(|spool| spool.put(&mail).map_err(|e| e.to_string()));
         match put {
             Ok(gone) => gone.iter().for_each(|subject| {
-                delivered.warn(format!("the spool is full: a mail that was never delivered is dropped: {subject}"));
+                delivered.warn(format!(
+                    "the spool is full: a mail that was never delivered is dropped: {subject}"
+                ));
             }),
             Err(why) => in_memory = Some((mail, why)),
         }
@@ -124,7 +131,9 @@ fn wait_for_turn(state: &Dir) -> Result<Option<lock::Lock>, String> {
         match lock::try_exclusive(&state.join(LOCK), "handover, sending mail") {
             Ok(lock::Attempt::Held(lock)) => return Ok(Some(lock)),
             Err(_) => return Ok(None),
-            Ok(lock::Attempt::Busy(who)) if std::time::Instant::now() >= end || signals::stopping() => return Err(who),
+            Ok(lock::Attempt::Busy(who)) if std::time::Instant::now() >= end || signals::stopping() => {
+                return Err(who);
+            }
             Ok(lock::Attempt::Busy(_)) => std::thread::sleep(Duration::from_millis(100)),
         }
     }
@@ -138,7 +147,9 @@ fn send_from_memory(mailer: &Mailer, host: &str, mail: &Mail, why: &str, deliver
             true
         }
         Err(e) => {
-            let text = format!("a mail is lost, and the next run tells again: the spool cannot be written ({why}), and {e}");
+            let text = format!(
+                "a mail is lost, and the next run tells again: the spool cannot be written ({why}), and {e}"
+            );
             delivered.failed(text, &e.fix);
             false
         }
@@ -166,7 +177,8 @@ fn empty(mailer: &Mailer, spool: &Spool, about: &About<'_>, delivered: &mut Deli
     }
     let (count, place) = (waiting.len(), spool.path());
     if let Some(time) = spool.not_before(about.now).filter(|_| !delivered.news) {
-        let text = format!("{count} in {place} could not be sent; tried again after {}", time.strftime("%H:%M UTC"));
+        let text =
+            format!("{count} in {place} could not be sent; tried again after {}", time.strftime("%H:%M UTC"));
         return delivered.failed(text, "`handover check --send-test-mail` says what is wrong");
     }
     let mut failed: Option<Error> = None;
@@ -181,8 +193,11 @@ fn empty(mailer: &Mailer, spool: &Spool, about: &About<'_>, delivered: &mut Deli
             Ok(sent) => {
                 let is_over = sent.refused.iter().all(|(_, _, for_good)| *for_good);
                 waiting.mail.delivered_to.extend(sent.delivered_to.iter().cloned());
-                let noted =
-                    if is_over { spool.remove(&waiting.name) } else { spool.renew(&waiting.name, &waiting.mail) };
+                let noted = if is_over {
+                    spool.remove(&waiting.name)
+                } else {
+                    spool.renew(&waiting.name, &waiting.mail)
+                };
                 if let Err(e) = noted {
                     delivered.warn(format!("a mail was delivered, and is delivered once more: {e}"));
                 }
@@ -211,7 +226,10 @@ pub fn test(mailer: &Mailer, about: &About<'_>) -> Result<Vec<String>, (String, 
     let failed = |e: Error| (e.why, e.fix);
     let mut postman = Postman::open(mailer, about.host).map_err(failed)?;
     let mut lines = vec![postman.describe()];
-    let body = format!("This is a test of handover on {}.\nAlarms of this host arrive where this mail arrived.\n", about.host);
+    let body = format!(
+        "This is a test of handover on {}.\nAlarms of this host arrive where this mail arrived.\n",
+        about.host
+    );
     let mail = Mail::new(about, format!("[handover] {}: test", about.host), body);
     let sent = postman.send(&mail).map_err(failed)?;
     lines.push(format!("sent to {}: {}", sent.delivered_to.join(", "), sent.answer));
@@ -249,13 +267,23 @@ mod tests {
         crate::sys::durable::write_file(&dir, "state", b"a file in its place", 0o600).unwrap();
         let findings = [Finding::new(Kind::Storage, "shop", "the disk is full")];
         let scope = Scope { name: "shop", findings: &findings, generation: None, looked: Looked::nothing() };
-        let about = About { role: "sink", what: "sink run", host: "h", exit: Exit::Storage, now: crate::sys::clock::now() };
+        let about = About {
+            role: "sink",
+            what: "sink run",
+            host: "h",
+            exit: Exit::Storage,
+            now: crate::sys::clock::now(),
+        };
         let mailer = mailer(folder.path(), "sendmail");
         let state = folder.path().join("state");
-        let delivered = deliver(&Post { mailer: &mailer, state: Some(&state) }, &about, std::slice::from_ref(&scope));
+        let delivered =
+            deliver(&Post { mailer: &mailer, state: Some(&state) }, &about, std::slice::from_ref(&scope));
         assert!(delivered.findings[0].text.contains("sent from memory"), "{delivered:?}");
         let mail = String::from_utf8(dir.read("mail", 1 << 20).unwrap()).unwrap();
-        assert!(mail.contains("Subject: [handover] shop: storage\n") && mail.contains("the disk is full"), "{mail}");
+        assert!(
+            mail.contains("Subject: [handover] shop: storage\n") && mail.contains("the disk is full"),
+            "{mail}"
+        );
         let mailer = self::mailer(folder.path(), "missing");
         let delivered = deliver(&Post { mailer: &mailer, state: Some(&state) }, &about, &[scope]);
         assert_eq!(delivered.findings[0].kind, Kind::AlarmNotDelivered);

@@ -16,7 +16,8 @@ pub fn since(state: &Dir, names: &[&str], now: Timestamp) -> sys::Result<BTreeMa
     let old: BTreeMap<String, Timestamp> = serde_json::from_slice(&bytes).unwrap_or_default();
     // A clock that was ahead must not put the alarm off.
     let first = |name: &str| old.get(name).map_or(now, |since| (*since).min(now));
-    let known: BTreeMap<String, Timestamp> = names.iter().map(|name| ((*name).to_owned(), first(name))).collect();
+    let known: BTreeMap<String, Timestamp> =
+        names.iter().map(|name| ((*name).to_owned(), first(name))).collect();
     if known != old {
         let text = serde_json::to_vec(&known)
             .map_err(|e| sys::Error::new("write", state.join(FILE), std::io::Error::other(e)))?;

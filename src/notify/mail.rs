@@ -118,7 +118,9 @@ impl Secret {
 }
 
 fn read_file(path: &Path) -> Result<String, String> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err("it is no file".to_owned()) };
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err("it is no file".to_owned());
+    };
     // Through links, as files of secrets are often provided.
     let real = std::fs::canonicalize(path).map_err(|e| e.to_string())?;
     let (parent, name) = (real.parent().unwrap_or(parent), real.file_name().unwrap_or(name));
@@ -166,7 +168,8 @@ impl Mail {
             0 => String::new(),
             more => format!(" (and {more} more)"),
         };
-        let named = if gravest.subject == gravest.scope { String::new() } else { format!("{}: ", gravest.subject) };
+        let named =
+            if gravest.subject == gravest.scope { String::new() } else { format!("{}: ", gravest.subject) };
         let subject = format!("[handover] {}: {named}{state}{}{more}", gravest.scope, gravest.kind.word());
         let mut mail = Self::new(about, subject, body(about, news));
         mail.reminder = news.iter().all(|(news, _)| *news == News::Still);
@@ -190,8 +193,12 @@ impl Mail {
         for to in to {
             builder = builder.to(to.clone());
         }
-        let envelope = Envelope::new(Some(from.email.clone()), to.iter().map(|to| to.email.clone()).collect())?;
-        builder.envelope(envelope).singlepart(SinglePart::plain(self.body.clone())).map(|message| message.formatted())
+        let envelope =
+            Envelope::new(Some(from.email.clone()), to.iter().map(|to| to.email.clone()).collect())?;
+        builder
+            .envelope(envelope)
+            .singlepart(SinglePart::plain(self.body.clone()))
+            .map(|message| message.formatted())
     }
 }
 
@@ -275,9 +282,8 @@ impl<'a> Postman<'a> {
     pub(super) fn open(mailer: &'a Mailer, host: &str) -> Result<Self, smtp::Error> {
         match &mailer.way {
             Way::Sendmail(path) => Ok(Self::Sendmail(mailer, path)),
-            Way::Server(server) => {
-                smtp::Connection::open(server, host, mailer.timeout).map(|line| Self::Server(mailer, Box::new(line)))
-            }
+            Way::Server(server) => smtp::Connection::open(server, host, mailer.timeout)
+                .map(|line| Self::Server(mailer, Box::new(line))),
         }
     }
 
@@ -347,12 +353,14 @@ mod tests {
     fn mail(findings: &[Finding]) -> Mail {
         let now = "2026-11-23T03:00:00Z".parse().unwrap();
         let about = About { role: "source", what: "source run", host: "host1", exit: Exit::SomeFailed, now };
-        let scope = Scope { name: "shop", findings, generation: Some("20261123T030000Z"), looked: Looked::run() };
+        let scope =
+            Scope { name: "shop", findings, generation: Some("20261123T030000Z"), looked: Looked::run() };
         Mail::of_news(&about, &Alarms::default().change(&[scope], now)).unwrap()
     }
 
     fn text(mail: &Mail) -> String {
-        let boxes: Vec<Mailbox> = ["Ops <ops@example.org>", "me@example.org"].map(|to| to.parse().unwrap()).to_vec();
+        let boxes: Vec<Mailbox> =
+            ["Ops <ops@example.org>", "me@example.org"].map(|to| to.parse().unwrap()).to_vec();
         let bytes = mail.message(&"handover@shop.example.org".parse().unwrap(), &boxes).unwrap();
         String::from_utf8(bytes).unwrap()
     }
@@ -391,7 +399,10 @@ mod tests {
     fn no_text_of_a_hostile_host_becomes_a_header_or_moves_a_cursor() {
         let evil = "x\r\nBcc: thief@example.net\r\n\r\n\u{1b}[2J";
         let mail = mail(&[Finding::new(Kind::Failed, evil, evil).with_fix(evil)]);
-        assert!(!mail.body.contains(['\r', '\u{1b}']) && !mail.subject.contains(['\r', '\n', '\u{1b}']), "{mail:?}");
+        assert!(
+            !mail.body.contains(['\r', '\u{1b}']) && !mail.subject.contains(['\r', '\n', '\u{1b}']),
+            "{mail:?}"
+        );
         assert!(mail.body.lines().all(|line| !line.starts_with("Bcc")), "{}", mail.body);
         let text = text(&mail);
         let (head, _) = text.split_once("\r\n\r\n").unwrap();

@@ -79,7 +79,8 @@ impl Ping {
             return config.build().into();
         }
         let authorities = rustls_native_certs::load_native_certs().certs;
-        let authorities: Vec<_> = authorities.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
+        let authorities: Vec<_> =
+            authorities.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
         let tls = TlsConfig::builder().root_certs(RootCerts::Specific(Arc::new(authorities))).build();
         config.tls_config(tls).build().into()
     }
@@ -91,7 +92,8 @@ mod tests {
 
     #[test]
     fn the_signal_is_part_of_the_path_and_the_path_is_never_shown() {
-        let ping = Ping { url: "https://hc.example.org/hunter2/?rid=1".to_owned(), timeout: Duration::from_secs(1) };
+        let ping =
+            Ping { url: "https://hc.example.org/hunter2/?rid=1".to_owned(), timeout: Duration::from_secs(1) };
         let all = [Signal::Start, Signal::Success, Signal::Fail].map(|signal| ping.address(signal));
         let url = "https://hc.example.org/hunter2";
         assert_eq!(all, [format!("{url}/start?rid=1"), format!("{url}?rid=1"), format!("{url}/fail?rid=1")]);

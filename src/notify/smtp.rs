@@ -61,12 +61,15 @@ impl Connection {
         let name = format!("{}:{}", server.host, server.port);
         let password = server.login.as_ref().map(|login| login.password.open()).transpose()?;
         let addresses = resolve(server, &name)?;
-        let hello = ClientId::Domain(host.chars().filter(|c| c.is_ascii_alphanumeric() || "-.".contains(*c)).collect());
+        let hello = ClientId::Domain(
+            host.chars().filter(|c| c.is_ascii_alphanumeric() || "-.".contains(*c)).collect(),
+        );
         let tls = (server.security != Security::Plain).then(|| tls(server)).transpose()?;
         let from_the_start = tls.as_ref().filter(|_| server.security == Security::Tls);
         let failed = |e: &lettre::transport::smtp::Error| connect_failed(e, server, &name);
-        let mut line = SmtpConnection::connect(addresses.as_slice(), Some(timeout), &hello, from_the_start, None)
-            .map_err(|e| failed(&e))?;
+        let mut line =
+            SmtpConnection::connect(addresses.as_slice(), Some(timeout), &hello, from_the_start, None)
+                .map_err(|e| failed(&e))?;
         if let Some(tls) = tls.as_ref().filter(|_| server.security == Security::StartTls) {
             if !line.can_starttls() {
                 return Err(Error::new(
@@ -94,7 +97,12 @@ impl Connection {
     }
 
     /// Sends one mail. A recipient who is refused does not keep it from the others.
-    pub(super) fn send(&mut self, from: &Address, to: &[(String, Mailbox)], mail: &[u8]) -> Result<Sent, Error> {
+    pub(super) fn send(
+        &mut self,
+        from: &Address,
+        to: &[(String, Mailbox)],
+        mail: &[u8],
+    ) -> Result<Sent, Error> {
         let name = self.name.clone();
         if let Err(e) = self.line.command(Mail::new(Some(from.clone()), Vec::new())) {
             return Err(self.refused(&e, &format!("{name} refuses the sender {from}")));
@@ -123,14 +131,16 @@ impl Connection {
 
     /// The server's word about one mail; if it still speaks, the next one can be tried.
     fn refused(&mut self, e: &lettre::transport::smtp::Error, what: &str) -> Error {
-        let fix = if e.status().is_some_and(|status| status.to_string() == "530" || status.to_string() == "535") {
-            "it wants a login: write username and password_file in [mail]"
-        } else if e.is_transient() {
-            "it may pass by itself: it is tried again in the next runs"
-        } else {
-            "correct `to` or `from` in [mail], or ask who runs the mail server"
-        };
-        let speaks = e.status().is_some() && self.line.command(lettre::transport::smtp::commands::Rset).is_ok();
+        let fix =
+            if e.status().is_some_and(|status| status.to_string() == "530" || status.to_string() == "535") {
+                "it wants a login: write username and password_file in [mail]"
+            } else if e.is_transient() {
+                "it may pass by itself: it is tried again in the next runs"
+            } else {
+                "correct `to` or `from` in [mail], or ask who runs the mail server"
+            };
+        let speaks =
+            e.status().is_some() && self.line.command(lettre::transport::smtp::commands::Rset).is_ok();
         Error { of_one_mail: speaks, ..Error::new(format!("{what}: {}", said(e)), fix) }
     }
 }
@@ -145,7 +155,8 @@ impl Drop for Connection {
 
 fn resolve(server: &Server, name: &str) -> Result<Vec<SocketAddr>, Error> {
     let found = (server.host.as_str(), server.port).to_socket_addrs();
-    let addresses: Vec<SocketAddr> = found.map_or_else(|e| Err(show(e.to_string().as_bytes())), |all| Ok(all.collect()))
+    let addresses: Vec<SocketAddr> = found
+        .map_or_else(|e| Err(show(e.to_string().as_bytes())), |all| Ok(all.collect()))
         .map_err(|why| {
             let fix = "is the name right (`server` in [mail]), and does this host have a name server?";
             Error::new(format!("the name {} is not found: {why}", server.host), fix)
@@ -162,12 +173,18 @@ fn tls(server: &Server) -> Result<TlsParameters, Error> {
     if let Some(file) = &server.ca_file {
         let shown = show(file.as_os_str().as_encoded_bytes());
         let wrong = |why: &dyn std::fmt::Display| {
-            Error::new(format!("the ca_file {shown} cannot be used: {why}"), "name a file with a certificate in PEM")
+            Error::new(
+                format!("the ca_file {shown} cannot be used: {why}"),
+                "name a file with a certificate in PEM",
+            )
         };
         let pem = std::fs::read(file).map_err(|e| wrong(&e))?;
-        builder = builder.add_root_certificate(Certificate::from_pem(&pem).map_err(|e| wrong(&sys::chain(&e)))?);
+        builder =
+            builder.add_root_certificate(Certificate::from_pem(&pem).map_err(|e| wrong(&sys::chain(&e)))?);
     }
-    builder.build().map_err(|e| Error::new(format!("TLS cannot be used: {}", said(&e)), "look at ca_file in [mail]"))
+    builder
+        .build()
+        .map_err(|e| Error::new(format!("TLS cannot be used: {}", said(&e)), "look at ca_file in [mail]"))
 }
 
 fn log_in(line: &mut SmtpConnection, login: &Login, password: String, name: &str) -> Result<(), Error> {
@@ -185,7 +202,10 @@ fn log_in(line: &mut SmtpConnection, login: &Login, password: String, name: &str
             "correct username, or the password where password_file or password_env says it is",
         )
     } else {
-        Error::new(format!("the line to {name} broke at the login: {}", said(&e)), "it is tried again in the next runs")
+        Error::new(
+            format!("the line to {name} broke at the login: {}", said(&e)),
+            "it is tried again in the next runs",
+        )
     })
 }
 

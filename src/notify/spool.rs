@@ -163,7 +163,8 @@ mod tests {
         let now: Timestamp = "2026-11-23T03:00:00Z".parse().unwrap();
         let minutes = |spool: &Spool| spool.not_before(now).map(|time| time.duration_since(now).as_mins());
         assert_eq!(minutes(&spool), None);
-        let waits: Vec<_> = (0..9).map(|_| spool.tried(false, now).map(|()| minutes(&spool)).unwrap()).collect();
+        let waits: Vec<_> =
+            (0..9).map(|_| spool.tried(false, now).map(|()| minutes(&spool)).unwrap()).collect();
         assert_eq!(waits[..3], [Some(5), Some(10), Some(20)]);
         assert_eq!(waits[8], Some(360));
         assert_eq!(spool.not_before(now - SignedDuration::from_hours(24)), None);

@@ -74,7 +74,9 @@ impl Kind {
         match self {
             Self::Note | Self::Warning | Self::Busy | Self::AlarmNotDelivered => "everything",
             Self::Failed => "what did not fail is done; earlier generations stay where they are",
-            Self::PreviousTransport => "what waits is whole, but it is on this host alone until the sink fetches it",
+            Self::PreviousTransport => {
+                "what waits is whole, but it is on this host alone until the sink fetches it"
+            }
             Self::HandoverPointFull => {
                 "the younger generations wait, whole; what went can be taken back for `undo_for`"
             }
@@ -83,7 +85,9 @@ impl Kind {
             Self::DiskNearlyFull => "everything; this is a warning in time",
             Self::Unreachable => "what is stored at the sink; what waits at the source goes on waiting",
             Self::HostKey => "nothing was sent to the host that answered; what is stored is untouched",
-            Self::Verification => "damage is neither counted nor deleted, and never takes the place of what is whole",
+            Self::Verification => {
+                "damage is neither counted nor deleted, and never takes the place of what is whole"
+            }
             Self::Quarantined => "it was never stored; what is stored is untouched",
             Self::Storage => "what is stored and what waits: nothing was deleted that retention protects",
             Self::Configuration => "what is stored and what waits: nothing of it was touched",

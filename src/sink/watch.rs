@@ -33,7 +33,10 @@ pub fn look(
     let what = if sink.verify == config::Verify::None { "stored" } else { "verified" };
     let text = match (newest, collected) {
         (Some(newest), Some(collected)) => {
-            format!("the newest {what} generation, {}, was collected at {collected} ({hours} hours ago)", newest.id())
+            format!(
+                "the newest {what} generation, {}, was collected at {collected} ({hours} hours ago)",
+                newest.id()
+            )
         }
         _ => format!("no {what} generation of it is here, and it is watched since {since} ({hours} hours)"),
     };

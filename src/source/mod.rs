@@ -1,7 +1,6 @@
 //! B1: collect application data, seal a generation, publish it at the Transport Handover Point.
 
 pub mod archive;
-pub mod authorize;
 pub mod cache;
 pub mod collect;
 pub mod collecting;
@@ -12,5 +11,5 @@ pub mod run;
 pub mod seal;
 pub mod state;
 pub mod status;
-pub mod watch;
 pub mod tree;
+pub mod watch;

@@ -81,7 +81,11 @@ fn waits(watch: &Watch<'_>, eldest: &Waiting, count: usize, now: Timestamp) -> F
         (None, false) => "has not been fetched",
     };
     let hours = now.duration_since(eldest.since).as_hours();
-    let more = if count > 1 { format!("; {count} wait in all, and {} may", watch.max_waiting) } else { String::new() };
+    let more = if count > 1 {
+        format!("; {count} wait in all, and {} may", watch.max_waiting)
+    } else {
+        String::new()
+    };
     let text = format!("{} waits since {} ({hours} hours) and {what}{more}", eldest.found.id(), eldest.since);
     let fix = "look at the sink: does `handover sink` run there, and what does `handover sink status` say?";
     Finding::new(Kind::PreviousTransport, watch.name, text).with_fix(fix)

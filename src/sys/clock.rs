@@ -22,7 +22,9 @@ mod shift {
     /// `HANDOVER_CLOCK`: what is added to the clock, as `+26h`, or the time that it is at the first question, as RFC 3339.
     pub(super) fn given(now: Timestamp) -> SignedDuration {
         static SHIFT: OnceLock<SignedDuration> = OnceLock::new();
-        *SHIFT.get_or_init(|| std::env::var("HANDOVER_CLOCK").map_or(SignedDuration::ZERO, |text| parse(&text, now)))
+        *SHIFT.get_or_init(|| {
+            std::env::var("HANDOVER_CLOCK").map_or(SignedDuration::ZERO, |text| parse(&text, now))
+        })
     }
 
     #[expect(clippy::panic, reason = "a test with a clock that it did not ask for proves nothing")]
