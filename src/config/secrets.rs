@@ -27,7 +27,7 @@ pub fn without_secrets(text: &str) -> String {
 pub(super) fn is_secret_key(key: &str) -> bool {
     let key = key.to_lowercase().replace('-', "_");
     let of_words = ["password", "passphrase", "passwd", "secret", "token", "credential"];
-    let names_a_place = ["_file", "_path", "_command"].iter().any(|end| key.ends_with(end));
+    let names_a_place = ["_file", "_path", "_command", "_env"].iter().any(|end| key.ends_with(end));
     let is_key = key == "key" || key.ends_with("_key") || key.ends_with("apikey");
     !names_a_place && (is_key || of_words.iter().any(|word| key.contains(word)))
 }

@@ -21,6 +21,8 @@ const LIMIT: u64 = 4 << 20;
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 /// A run of cron that is a little earlier than the day before reminds all the same.
 const EARLY: SignedDuration = SignedDuration::from_hours(2);
+/// What is to be reminded of within this time is told with what is reminded of now.
+const TOGETHER: SignedDuration = SignedDuration::from_hours(12);
 /// What begins and ends more often within a day is told once a day from there on.
 const OFTEN: u32 = 3;
 /// An alarm of something that nobody looks at any more, as a source that was removed, is forgotten.
@@ -146,6 +148,9 @@ impl Alarms {
                 }
             }
         }
+        if news.iter().any(|(told, _)| *told == News::Still) {
+            self.remind_together(&mut news, now);
+        }
         self.alarms.retain(|_, lasting| match lasting.ended {
             Some(ended) if now.duration_since(ended) >= DAY => {
                 // It came and went; now it has been well for a day.
@@ -162,6 +167,31 @@ impl Alarms {
     }
 }
 
+impl Alarms {
+    /// One reminder a day for all that lasts, and not one for each: also of what another run found.
+    fn remind_together(&mut self, news: &mut Vec<(News, Lasting)>, now: Timestamp) {
+        let told: Vec<String> = news.iter().map(|(_, lasting)| lasting.key()).collect();
+        for (_, lasting) in self.alarms.iter_mut().filter(|(key, _)| !told.contains(key)) {
+            let days = lasting.days_at(now + TOGETHER);
+            if lasting.ended.is_none() && days > lasting.days {
+                lasting.days = days;
+                news.push((News::Still, lasting.clone()));
+            }
+        }
+    }
+}
+
+impl Lasting {
+    fn key(&self) -> String {
+        key(&self.scope, self.kind, &self.subject)
+    }
+
+    /// Days, each a little early, that it has lasted at a time.
+    fn days_at(&self, time: Timestamp) -> i64 {
+        (time.duration_since(self.since) + EARLY).as_hours() / 24
+    }
+}
+
 /// What becomes of an alarm that is found, and whether it is told.
 fn renewed(known: Option<&Lasting>, found: &Lasting, now: Timestamp) -> (Option<News>, Lasting) {
     let mut lasting = found.clone();
@@ -175,12 +205,16 @@ fn renewed(known: Option<&Lasting>, found: &Lasting, now: Timestamp) -> (Option<
     }
     // A clock that went back begins the days anew; else no reminder would come for long.
     (lasting.since, lasting.days) = if now < known.since { (now, 0) } else { (known.since, known.days) };
-    let days = (now.duration_since(lasting.since) + EARLY).as_hours() / 24;
+    let days = lasting.days_at(now);
     if days > lasting.days {
         lasting.days = days;
         return (Some(News::Still), lasting);
     }
     (None, lasting)
+}
+
+fn key(scope: &str, kind: Kind, subject: &str) -> String {
+    format!("{scope}/{}/{subject}", kind.word())
 }
 
 /// The alarms among the findings, one for each kind of trouble with each subject. A generation is no subject of its own:
@@ -192,7 +226,7 @@ fn gather(scopes: &[Scope<'_>], now: Timestamp) -> BTreeMap<String, Lasting> {
             let is_generation = finding.subject.parse::<GenerationId>().is_ok();
             let subject = if is_generation { scope.name } else { &finding.subject };
             let generation = if is_generation { Some(finding.subject.as_str()) } else { scope.generation };
-            let key = format!("{}/{}/{}", scope.name, finding.kind.word(), subject);
+            let key = key(scope.name, finding.kind, &shown(subject));
             let lasting = found.entry(key).or_insert_with(|| Lasting {
                 scope: scope.name.to_owned(),
                 kind: finding.kind,
@@ -254,6 +288,21 @@ mod tests {
         assert_eq!(told, [(0, News::New), (22, News::Still), (46, News::Still), (70, News::Still)]);
         assert_eq!(run(&mut alarms, 80, &[], Looked::run()), [(News::Well, Kind::PreviousTransport)]);
         assert_eq!(run(&mut alarms, 81, &[], Looked::run()), []);
+    }
+
+    #[test]
+    fn all_that_lasts_is_reminded_of_in_one_mail_a_day() {
+        let mut alarms = Alarms::default();
+        let full = [Finding::new(Kind::HandoverPointFull, "shop", "went")];
+        let mut told = Vec::new();
+        for hour in 0..150 {
+            // One is found every hour, the other at night alone, from another hour on.
+            let both = [waits(), full.to_vec()].concat();
+            let findings = if hour % 24 == 8 { both } else { waits() };
+            let news = run(&mut alarms, hour, &findings, Looked::nothing());
+            told.extend((!news.is_empty()).then_some((hour, news.len())));
+        }
+        assert_eq!(told, [(0, 1), (8, 1), (22, 2), (46, 2), (70, 2), (94, 2), (118, 2), (142, 2)]);
     }
 
     #[test]

@@ -253,6 +253,9 @@ fn paragraph(news: News, lasting: &Lasting, now: Timestamp) -> String {
         let hours = now.duration_since(lasting.since).as_hours();
         rows.push(("since", format!("{} ({hours} hours)", lasting.since.strftime("%Y-%m-%d %H:%M UTC"))));
     }
+    if news == News::Still && lasting.seen < now {
+        rows.push(("last found", lasting.seen.strftime("%Y-%m-%d %H:%M UTC").to_string()));
+    }
     if news != News::Well {
         rows.push(("safe", lasting.kind.safe().to_owned()));
         rows.extend(lasting.fix.iter().map(|fix| ("do next", super::alarms::shown(fix))));

@@ -244,7 +244,13 @@ fn connect_failed(e: &lettre::transport::smtp::Error, server: &Server, name: &st
 
 /// What the server or the system said, with its causes, on one line.
 fn said(e: &lettre::transport::smtp::Error) -> String {
-    show(sys::chain(e).as_bytes()).chars().take(1000).collect()
+    use std::error::Error as _;
+    let text = match (e.status(), e.source()) {
+        (Some(code), Some(words)) => format!("{code} {words}"),
+        (None, Some(cause)) => sys::chain(cause),
+        (_, None) => sys::chain(e),
+    };
+    show(text.trim().as_bytes()).chars().take(1000).collect()
 }
 
 fn answer_of(response: &Response) -> String {

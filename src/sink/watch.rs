@@ -29,16 +29,16 @@ pub fn look(
     if age <= late {
         return Ok(None);
     }
-    let (name, hours) = (source.name.as_str(), age.as_hours());
+    let (name, age) = (source.name.as_str(), SignedDuration::from_secs(age.as_secs()));
     let what = if sink.verify == config::Verify::None { "stored" } else { "verified" };
     let text = match (newest, collected) {
         (Some(newest), Some(collected)) => {
             format!(
-                "the newest {what} generation, {}, was collected at {collected} ({hours} hours ago)",
+                "the newest {what} generation, {}, was collected at {collected:.0} ({age:#} ago)",
                 newest.id()
             )
         }
-        _ => format!("no {what} generation of it is here, and it is watched since {since} ({hours} hours)"),
+        _ => format!("no {what} generation of it is here, and it is watched since {since:.0} ({age:#})"),
     };
     let fix = format!(
         "does `handover source run` run there, and the sink here? See `handover source status` there and the status of {name} here"

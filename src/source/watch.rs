@@ -80,13 +80,13 @@ fn waits(watch: &Watch<'_>, eldest: &Waiting, count: usize, now: Timestamp) -> F
         (None, true) => "is being fetched, and that does not come to an end",
         (None, false) => "has not been fetched",
     };
-    let hours = now.duration_since(eldest.since).as_hours();
+    let age = age(eldest.since, now);
     let more = if count > 1 {
         format!("; {count} wait in all, and {} may", watch.max_waiting)
     } else {
         String::new()
     };
-    let text = format!("{} waits since {} ({hours} hours) and {what}{more}", eldest.found.id(), eldest.since);
+    let text = format!("{} waits since {:.0} ({age}) and {what}{more}", eldest.found.id(), eldest.since);
     let fix = "look at the sink: does `handover sink` run there, and what does `handover sink status` say?";
     Finding::new(Kind::PreviousTransport, watch.name, text).with_fix(fix)
 }
@@ -97,13 +97,16 @@ fn overdue(watch: &Watch<'_>, newest: Option<Timestamp>, now: Timestamp) -> Opti
     }
     let text = match newest {
         Some(newest) => {
-            let hours = now.duration_since(newest).as_hours();
-            format!("nothing was collected since {newest} ({hours} hours)")
+            format!("nothing was collected since {newest:.0} ({})", age(newest, now))
         }
-        None => format!("nothing was ever collected, and this is watched since {}", watch.since),
+        None => format!("nothing was ever collected, and this is watched since {:.0}", watch.since),
     };
     let fix = "does `handover source run` run (cron, timer), and what does it say?";
     Some(Finding::new(Kind::Overdue, watch.name, text).with_fix(fix))
+}
+
+fn age(since: Timestamp, now: Timestamp) -> String {
+    format!("{:#}", SignedDuration::from_secs(now.duration_since(since).as_secs()))
 }
 
 /// Whether the disk of the home will soon be full.

@@ -21,7 +21,10 @@ fn plain(lab: &Lab, source: &str, port: u16) {
 }
 
 fn spool(lab: &Lab) -> Vec<PathBuf> {
-    names(&lab.path("state/source/spool")).iter().map(|name| lab.path("state/source/spool").join(name)).collect()
+    names(&lab.path("state/source/spool"))
+        .iter()
+        .map(|name| lab.path("state/source/spool").join(name))
+        .collect()
 }
 
 fn body(mail: &Value) -> &str {
@@ -42,9 +45,16 @@ fn a_failed_transport_and_a_failed_element_are_one_mail_and_one_when_all_is_well
         lab.source(3);
         let mails = server.mails();
         assert_eq!(mails.len(), 1, "what was told is not told again: {mails:#?}");
-        assert_eq!(mails[0]["subject"], "[handover] shop: www: failed (and 1 more)");
+        assert_eq!(mails[0]["subject"], "[handover] shop: failed (and 2 more)");
         assert_eq!(mails[0]["headers"]["X-Handover-Exit"], "3 some-failed");
-        for words in ["handover source run on ", "Exit code 3 (some-failed)", "found       ", "safe        ", "not fetched", "do next     look at the sink"] {
+        for words in [
+            "handover source run on ",
+            "Exit code 3 (some-failed)",
+            "found       ",
+            "safe        ",
+            "not fetched",
+            "do next     look at the sink",
+        ] {
             assert!(body(&mails[0]).contains(words), "{words}: {}", body(&mails[0]));
         }
     }
@@ -53,7 +63,7 @@ fn a_failed_transport_and_a_failed_element_are_one_mail_and_one_when_all_is_well
     lab.source(0);
     let mails = server.mails();
     assert_eq!(mails.len(), 2, "{mails:#?}");
-    assert_eq!(mails[1]["subject"], "[handover] shop: www: well again: failed (and 1 more)");
+    assert_eq!(mails[1]["subject"], "[handover] shop: well again: failed (and 2 more)");
     assert!(body(&mails[1]).contains("well again: not fetched"), "{}", body(&mails[1]));
     assert_eq!(spool(&lab), Vec::<PathBuf>::new());
 }
@@ -219,12 +229,16 @@ fn in_real_time_a_generation_that_nobody_fetches_is_mailed_once() {
         thread::sleep(Duration::from_millis(300));
         lab.run(&["source", "watch"]);
     }
-    lab.run(&["source", "watch"]).exits(4).says(&["waits since", "handover sink status"]);
+    lab.run(&["source", "watch"]).exits(3).says(&["waits since", "handover sink status"]);
     // Mail tells, so cron need not.
-    let quiet = lab.run(&["--quiet", "source", "watch"]).exits(4);
+    let quiet = lab.run(&["--quiet", "source", "watch"]).exits(3);
     assert_eq!((quiet.out.as_str(), quiet.err.as_str()), ("", ""));
     let told = server.mails();
-    assert_eq!((told.len(), &told[0]["subject"]), (1, &"[handover] shop: not fetched (and 1 more)".into()), "{told:#?}");
+    assert_eq!(
+        (told.len(), &told[0]["subject"]),
+        (1, &"[handover] shop: overdue (and 1 more)".into()),
+        "{told:#?}"
+    );
     assert!(body(&told[0]).contains("nothing was collected since"), "{}", body(&told[0]));
     lab.sink(0);
     lab.run(&["source", "watch"]);

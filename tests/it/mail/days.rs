@@ -78,9 +78,9 @@ fn a_sink_that_stays_away_for_days_is_one_mail_a_reminder_each_day_and_one_mail_
     let told = days.watch((100..=130).step_by(2), |days, hour| {
         days.at(hour, &["source", "watch"]);
     });
-    is(&told[..1], &[(100, "[handover] shop: well again: not fetched (and 1 more)")]);
+    is(&told[..1], &[(100, "[handover] shop: well again: Handover Point full (and 1 more)")]);
     // Then it is the source that does not run.
-    is(&told[1..], &[(124, "[handover] shop: overdue")]);
+    is(&told[1..], &[(122, "[handover] shop: overdue")]);
     days.at(132, &["source", "run"]).exits(0);
     let told = days.watch([132, 134].into_iter(), |days, hour| {
         days.at(hour, &["source", "watch"]).exits(0);
@@ -109,11 +109,15 @@ fn the_sink_sees_that_nothing_new_came_whether_it_ran_or_not() {
     });
     is(
         &told,
-        &[(64, "[handover] shop: overdue"), (88, "[handover] shop: still overdue"), (112, "[handover] shop: still overdue")],
+        &[
+            (64, "[handover] shop: overdue"),
+            (88, "[handover] shop: still overdue"),
+            (112, "[handover] shop: still overdue"),
+        ],
     );
     let failed = days.at(113, &["--json", "sink", "watch"]).exits(3).json();
     assert_eq!((&failed["exit"], &failed["findings"][0]["kind"]), (&"some-failed".into(), &"overdue".into()));
-    assert!(failed["findings"][0]["text"].as_str().unwrap().contains("79 hours ago"), "{failed:#}");
+    assert!(failed["findings"][0]["text"].as_str().unwrap().contains("(80h"), "{failed:#}");
     days.at(114, &["source", "run"]).exits(0);
     days.at(114, &["sink", "run"]).exits(0);
     is(&days.watch([114].into_iter(), look), &[(114, "[handover] shop: well again: overdue")]);
@@ -159,7 +163,8 @@ fn a_release_has_no_clock_but_that_of_the_host() {
     assert!(before.contains("#[cfg(debug_assertions)]\nmod shift {"), "{clock}");
     assert!(after.trim_end().ends_with("\n}"), "{clock}");
     assert_eq!(clock.matches("#[cfg(debug_assertions)]\n").count(), 2, "{clock}");
-    let elsewhere = std::process::Command::new("grep").args(["-rl", "HANDOVER_CLOCK"]).arg(&src).output().unwrap();
+    let elsewhere =
+        std::process::Command::new("grep").args(["-rl", "HANDOVER_CLOCK"]).arg(&src).output().unwrap();
     let files = String::from_utf8(elsewhere.stdout).unwrap();
     assert_eq!(files.lines().collect::<Vec<_>>(), [src.join("sys/clock.rs").to_str().unwrap()]);
     let manifest = std::fs::read_to_string(src.join("../Cargo.toml")).unwrap();

@@ -70,7 +70,8 @@ fn a_run_tells_that_it_begins_and_that_it_ended_well_or_failed() {
     lab.source(3);
     let asked = lab.text("tmp/asked");
     let lines: Vec<&str> = asked.lines().collect();
-    let begin = ["/one/start ", "/one exit 0 ok||", "/two/start?rid=7 ", "/two?rid=7 exit 0 ok||", "/one/start "];
+    let begin =
+        ["/one/start ", "/one exit 0 ok||", "/two/start?rid=7 ", "/two?rid=7 exit 0 ok||", "/one/start "];
     assert_eq!(lines[..5], begin, "{asked}");
     assert!(lines.len() == 6 && lines[5].starts_with("/one/fail exit 3 some-failed|www: "), "{asked}");
 }

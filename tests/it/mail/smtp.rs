@@ -14,9 +14,14 @@ fn a_mail_goes_out_by_starttls_with_a_login_to_several_recipients() {
     let lab = Lab::new();
     let server = Server::start(&lab, Speaks::StartTls);
     configure(&lab, "", "", &format!("smtp://localhost:{}", server.port), LOGIN);
-    let text = lab.text("handover.toml").replace("[\"ops@example.org\"]", "[\"Ops <ops@example.org>\", \"b@example.org\"]");
+    let text = lab
+        .text("handover.toml")
+        .replace("[\"ops@example.org\"]", "[\"Ops <ops@example.org>\", \"b@example.org\"]");
     lab.config_text(&text);
-    test_mail(&lab).exits(0).says(&["encrypted by STARTTLS, logged in as backup", "Ops <ops@example.org>, b@example.org: 250 kept as 0000"]);
+    test_mail(&lab).exits(0).says(&[
+        "encrypted by STARTTLS, logged in as backup",
+        "Ops <ops@example.org>, b@example.org: 250 kept as 0000",
+    ]);
     let mail = &server.mails()[0];
     assert_eq!(mail["to"], serde_json::json!(["ops@example.org", "b@example.org"]));
     assert_eq!((&mail["user"], &mail["from"]), (&"backup".into(), &"handover@shop.example.org".into()));
@@ -46,8 +51,11 @@ fn the_password_comes_from_the_environment_too() {
     let server = Server::start(&lab, Speaks::StartTls);
     let login = LOGIN.replace("password_file = \"{lab}/tmp/password\"", "password_env = \"SMTP_PASSWORD\"");
     configure(&lab, "", "", &format!("smtp://localhost:{}", server.port), &login);
-    test_mail(&lab).exits(16).says(&["the variable SMTP_PASSWORD of the environment cannot be used: it is not set"]);
-    let output = lab.handover(&["check", "--send-test-mail"]).env("SMTP_PASSWORD", "hunter2").output().unwrap();
+    test_mail(&lab)
+        .exits(16)
+        .says(&["the variable SMTP_PASSWORD of the environment cannot be used: it is not set"]);
+    let output =
+        lab.handover(&["check", "--send-test-mail"]).env("SMTP_PASSWORD", "hunter2").output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(server.mails().len(), 1);
 }
@@ -101,7 +109,13 @@ fn each_failure_says_what_is_wrong_and_what_to_do() {
     let plain = Server::with_name(&lab, Speaks::Plain, "localhost", port);
     configure(&lab, "", "", &format!("smtp://localhost:{}", plain.port), "");
     says(&["does not offer STARTTLS, and nothing is sent without encryption"]);
-    configure(&lab, "", "", &format!("smtp+plain://localhost:{}", plain.port), LOGIN.split("ca_file").next().unwrap());
+    configure(
+        &lab,
+        "",
+        "",
+        &format!("smtp+plain://localhost:{}", plain.port),
+        LOGIN.split("ca_file").next().unwrap(),
+    );
     says(&["offers no login"]);
     assert_eq!(plain.mails().len(), 0);
     drop(plain);
@@ -123,8 +137,13 @@ fn one_recipient_who_is_refused_keeps_the_mail_from_nobody_else() {
     test_mail(&lab).exits(16).says(&["refused@example.org: ", "550 ", "sent to ops@example.org"]);
     lab.run(&["source", "init"]).exits(0);
     let failing = "[[source.element]]\nname = \"www\"\nkind = \"tree\"\npaths = [\"{lab}/missing\"]";
-    lab.config_text(&lab.text("handover.toml").replace(&crate::harness::TREE.replace("{lab}", lab.path("").to_str().unwrap().trim_end_matches('/')), failing));
-    lab.run(&["source", "run"]).exits(3).says(&["the mail server refuses later@example.org", "it is tried again"]);
+    lab.config_text(&lab.text("handover.toml").replace(
+        &crate::harness::TREE.replace("{lab}", lab.path("").to_str().unwrap().trim_end_matches('/')),
+        failing,
+    ));
+    lab.run(&["source", "run"])
+        .exits(3)
+        .says(&["the mail server refuses later@example.org", "it is tried again"]);
     assert_eq!(names(&lab.path("state/source/spool")).len(), 1);
     fs::write(lab.path("mails/now"), "").unwrap();
     lab.run(&["source", "run"]).exits(3);
@@ -144,17 +163,34 @@ fn no_secret_is_in_anything_that_is_said_or_written() {
     lab.init();
     drop(server);
     let mut said = String::new();
-    for args in [&["check"][..], &["check", "--send-test-mail"], &["--json", "source", "run"], &["source", "run"], &["--verbose", "source", "watch"]] {
+    for args in [
+        &["check"][..],
+        &["check", "--send-test-mail"],
+        &["--json", "source", "run"],
+        &["source", "run"],
+        &["--verbose", "source", "watch"],
+    ] {
         let ran = lab.run(args);
         said.push_str(&format!("{}{}", ran.out, ran.err));
     }
-    assert!(said.contains("the ping to 127.0.0.1 failed") && said.contains("no connection to localhost"), "{said}");
+    assert!(
+        said.contains("the ping to 127.0.0.1 failed") && said.contains("no connection to localhost"),
+        "{said}"
+    );
     assert!(!said.contains("hunter2"), "{said}");
     assert!(!names(&lab.path("state/source/spool")).is_empty());
     for folder in ["state", "home"] {
-        let found = std::process::Command::new("grep").args(["-r", "hunter2"]).arg(lab.path(folder)).output().unwrap();
+        let found = std::process::Command::new("grep")
+            .args(["-r", "hunter2"])
+            .arg(lab.path(folder))
+            .output()
+            .unwrap();
         assert_eq!(String::from_utf8_lossy(&found.stdout), "", "{folder}");
     }
-    let config = handover::config::load(&lab.path("handover.toml"), &handover::config::Surroundings::here(), handover::config::Role::All);
+    let config = handover::config::load(
+        &lab.path("handover.toml"),
+        &handover::config::Surroundings::here(),
+        handover::config::Role::All,
+    );
     assert!(!format!("{config:?}").replace("without_secrets", "").contains("/hunter2"));
 }
