@@ -9,7 +9,7 @@ use super::{
     alarms::Alarms,
     mail::{Mail, Postman, Sent},
     smtp::Error,
-    spool::Spool,
+    spool::{Spool, Waiting},
 };
 use crate::{
     report::{Exit, Finding, Kind},
@@ -83,36 +83,13 @@ pub fn deliver(post: &Post<'_>, about: &About<'_>, scopes: &[Scope<'_>]) -> Deli
         }
         Err(_) => None,
     };
-    let alarms = opened.as_ref().map_or_else(|_| Ok(Alarms::default()), Alarms::load);
-    let mut alarms = alarms.unwrap_or_else(|e| {
-        delivered.warn(format!("what was told before is not known, so it may be repeated: {e}"));
-        Alarms::default()
-    });
-    let before = alarms.clone();
-    let news = alarms.change(scopes, about.now);
-    let mail = Mail::of_news(about, &news);
-    delivered.news = mail.is_some();
     let spool =
         opened.as_ref().map_err(Clone::clone).and_then(|state| Spool::open(state).map_err(|e| e.to_string()));
-    let mut in_memory = None;
-    if let Some(mail) = mail {
-        let put = spool
-            .as_ref()
-            .map_err(Clone::clone)
-            .and_then(|spool| spool.put(&mail).map_err(|e| e.to_string()));
-        match put {
-            Ok(gone) => gone.iter().for_each(|subject| {
-                delivered.warn(format!(
-                    "the spool is full: a mail that was never delivered is dropped: {subject}"
-                ));
-            }),
-            Err(why) => in_memory = Some((mail, why)),
-        }
-    }
-    let mut told = true;
-    if let Some((mail, why)) = in_memory {
-        told = send_from_memory(post.mailer, about.host, &mail, &why, &mut delivered);
-    }
+    let mut alarms = load(&opened, &mut delivered);
+    let before = alarms.clone();
+    let mail = Mail::of_news(about, &alarms.change(scopes, about.now));
+    delivered.news = mail.is_some();
+    let told = mail.is_none_or(|mail| put(post.mailer, &spool, &mail, &mut delivered));
     if let (true, true, Ok(state)) = (told, alarms != before, opened.as_ref())
         && let Err(e) = alarms.save(state)
     {
@@ -122,6 +99,30 @@ pub fn deliver(post: &Post<'_>, about: &About<'_>, scopes: &[Scope<'_>]) -> Deli
         empty(post.mailer, spool, about, &mut delivered);
     }
     delivered
+}
+
+fn load(state: &Result<Dir, String>, delivered: &mut Delivered) -> Alarms {
+    let read = state.as_ref().map_or_else(|_| Ok(Alarms::default()), Alarms::load);
+    read.unwrap_or_else(|e| {
+        delivered.warn(format!("what was told before is not known, so it may be repeated: {e}"));
+        Alarms::default()
+    })
+}
+
+/// Writes a mail to the spool, or sends it at once where that cannot be written; false if neither could be done.
+fn put(mailer: &Mailer, spool: &Result<Spool, String>, mail: &Mail, delivered: &mut Delivered) -> bool {
+    let put =
+        spool.as_ref().map_err(Clone::clone).and_then(|spool| spool.put(mail).map_err(|e| e.to_string()));
+    match put {
+        Ok(gone) => {
+            for subject in gone {
+                let what = "the spool is full: a mail that was never delivered is dropped";
+                delivered.warn(format!("{what}: {subject}"));
+            }
+            true
+        }
+        Err(why) => send_from_memory(mailer, mail, &why, delivered),
+    }
 }
 
 /// The lock of deliveries; none where the disk has no room for it. Err says who has held it for too long.
@@ -139,8 +140,8 @@ fn wait_for_turn(state: &Dir) -> Result<Option<lock::Lock>, String> {
     }
 }
 
-fn send_from_memory(mailer: &Mailer, host: &str, mail: &Mail, why: &str, delivered: &mut Delivered) -> bool {
-    match Postman::open(mailer, host).and_then(|mut postman| postman.send(mail)) {
+fn send_from_memory(mailer: &Mailer, mail: &Mail, why: &str, delivered: &mut Delivered) -> bool {
+    match Postman::open(mailer, &mail.host).and_then(|mut postman| postman.send(mail)) {
         Ok(sent) => {
             delivered.warn(format!("the spool cannot be written, so the mail was sent from memory: {why}"));
             delivered.refused(&sent);
@@ -181,9 +182,27 @@ fn empty(mailer: &Mailer, spool: &Spool, about: &About<'_>, delivered: &mut Deli
             format!("{count} in {place} could not be sent; tried again after {}", time.strftime("%H:%M UTC"));
         return delivered.failed(text, "`handover check --send-test-mail` says what is wrong");
     }
+    let (failed, left) = send_all(mailer, spool, waiting, about.host, delivered);
+    if spool.tried(failed.is_none(), about.now).is_err() {
+        // It costs one attempt more than there should be.
+    }
+    if let Some(e) = failed {
+        let mails = if left == 1 { "a mail waits".to_owned() } else { format!("{left} mails wait") };
+        delivered.failed(format!("{mails} in {place}: {e}"), &e.fix);
+    }
+}
+
+/// Sends these mails over one line; gives the last failure, and how many are left.
+fn send_all(
+    mailer: &Mailer,
+    spool: &Spool,
+    waiting: Vec<Waiting>,
+    host: &str,
+    delivered: &mut Delivered,
+) -> (Option<Error>, usize) {
     let mut failed: Option<Error> = None;
     let mut left = 0;
-    let mut postman = Postman::open(mailer, about.host);
+    let mut postman = Postman::open(mailer, host);
     for mut waiting in waiting {
         let sent = match &mut postman {
             Ok(postman) => postman.send(&waiting.mail),
@@ -212,13 +231,7 @@ fn empty(mailer: &Mailer, spool: &Spool, about: &About<'_>, delivered: &mut Deli
             }
         }
     }
-    if spool.tried(failed.is_none(), about.now).is_err() {
-        // It costs one attempt more than there should be.
-    }
-    if let Some(e) = failed {
-        let mails = if left == 1 { "a mail waits".to_owned() } else { format!("{left} mails wait") };
-        delivered.failed(format!("{mails} in {place}: {e}"), &e.fix);
-    }
+    (failed, left)
 }
 
 /// Sends a mail that says only that it arrived. Gives what happened, line by line, or what is wrong and what to do.

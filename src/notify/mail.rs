@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{Seek as _, Write as _},
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, SystemTime},
 };
 
@@ -19,115 +19,14 @@ use lettre::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    alarms::{Lasting, News},
     deliver::About,
+    mailer::{Mailer, Way},
     smtp,
 };
 use crate::{
     report::Exit,
-    sys::{self, Dir, child, dir, random},
+    sys::{self, child, dir, random},
 };
-
-/// So many alarms are told in one mail; the others are counted.
-const MOST: usize = 50;
-/// A password is no longer than this.
-const SECRET_LIMIT: u64 = 4096;
-
-/// Who is told, and how mail leaves this host. No secret is in here, only where it is.
-#[derive(Debug, Clone)]
-pub struct Mailer {
-    /// Recipients.
-    pub to: Vec<String>,
-    /// The sender.
-    pub from: String,
-    /// How mail leaves this host.
-    pub way: Way,
-    /// No answer of the server, and no run of the program, takes longer.
-    pub timeout: Duration,
-}
-
-/// How mail leaves this host.
-#[derive(Debug, Clone)]
-pub enum Way {
-    /// A program that takes a mail on its input.
-    Sendmail(PathBuf),
-    /// A mail server.
-    Server(Server),
-}
-
-/// A mail server.
-#[derive(Debug, Clone)]
-pub struct Server {
-    /// Name or address.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// How the line is protected.
-    pub security: Security,
-    /// Who logs in.
-    pub login: Option<Login>,
-    /// A further authority that may vouch for the server.
-    pub ca_file: Option<PathBuf>,
-}
-
-/// How the line to a mail server is protected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Security {
-    /// TLS by STARTTLS, never without.
-    StartTls,
-    /// TLS from the first byte.
-    Tls,
-    /// None: to this host alone.
-    Plain,
-}
-
-/// Who logs in.
-#[derive(Debug, Clone)]
-pub struct Login {
-    /// The user.
-    pub user: String,
-    /// Where the password is.
-    pub password: Secret,
-}
-
-/// Where a secret is; it is opened when it is used, and forgotten after that.
-#[derive(Debug, Clone)]
-pub enum Secret {
-    /// The first line of a file.
-    File(PathBuf),
-    /// A variable of the environment.
-    Env(String),
-}
-
-impl Secret {
-    pub(super) fn open(&self) -> Result<String, smtp::Error> {
-        let (found, place) = match self {
-            Self::File(path) => (read_file(path), format!("the password file {}", path.display())),
-            Self::Env(name) => (
-                std::env::var(name).map_err(|_| "it is not set, or not UTF-8".to_owned()),
-                format!("the variable {name} of the environment"),
-            ),
-        };
-        let line = |text: String| text.lines().next().unwrap_or_default().to_owned();
-        match found.map(line) {
-            Ok(password) if !password.is_empty() => Ok(password),
-            Ok(_) => Err(smtp::Error::secret(&place, "it is empty")),
-            Err(why) => Err(smtp::Error::secret(&place, &why)),
-        }
-    }
-}
-
-fn read_file(path: &Path) -> Result<String, String> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err("it is no file".to_owned());
-    };
-    // Through links, as files of secrets are often provided.
-    let real = std::fs::canonicalize(path).map_err(|e| e.to_string())?;
-    let (parent, name) = (real.parent().unwrap_or(parent), real.file_name().unwrap_or(name));
-    let bytes = Dir::open(parent).and_then(|dir| dir.read(name, SECRET_LIMIT)).map_err(|e| e.to_string())?;
-    // Its bytes are never repeated.
-    String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())
-}
 
 /// A mail in the spool. Sender and recipients are those of the configuration when it is sent, so that a mistake there
 /// can be mended.
@@ -156,26 +55,6 @@ impl Mail {
         Self { id, at, subject, body, exit: about.exit, host, reminder: false, delivered_to: Vec::new() }
     }
 
-    /// One mail for all that has changed with a run; its subject names the gravest.
-    pub(super) fn of_news(about: &About<'_>, news: &[(News, Lasting)]) -> Option<Self> {
-        let (first, gravest) = gravest(news)?;
-        let state = match first {
-            News::New => "",
-            News::Still => "still ",
-            News::Well => "well again: ",
-        };
-        let more = match news.len() - 1 {
-            0 => String::new(),
-            more => format!(" (and {more} more)"),
-        };
-        let named =
-            if gravest.subject == gravest.scope { String::new() } else { format!("{}: ", gravest.subject) };
-        let subject = format!("[handover] {}: {named}{state}{}{more}", gravest.scope, gravest.kind.word());
-        let mut mail = Self::new(about, subject, body(about, news));
-        mail.reminder = news.iter().all(|(news, _)| *news == News::Still);
-        Some(mail)
-    }
-
     fn message(&self, from: &Mailbox, to: &[Mailbox]) -> Result<Vec<u8>, lettre::error::Error> {
         let domain = from.email.domain();
         let header = |name: &'static str, value: &str| {
@@ -200,68 +79,6 @@ impl Mail {
             .singlepart(SinglePart::plain(self.body.clone()))
             .map(|message| message.formatted())
     }
-}
-
-fn gravest(news: &[(News, Lasting)]) -> Option<(News, &Lasting)> {
-    let mut gravest: Option<(News, &Lasting)> = None;
-    for (news, lasting) in news {
-        let is_graver = gravest.is_none_or(|(of, known)| {
-            let (old, new) = (known.kind.exit(), lasting.kind.exit());
-            of == *news && old != new && old.worst(new) == new
-        });
-        if is_graver {
-            gravest = Some((*news, lasting));
-        }
-    }
-    gravest
-}
-
-fn body(about: &About<'_>, news: &[(News, Lasting)]) -> String {
-    let mut text = format!(
-        "handover {} on {}, {}. Exit code {} ({}).\n",
-        about.what,
-        about.host,
-        about.now.strftime("%Y-%m-%d %H:%M:%S UTC"),
-        about.exit.code(),
-        about.exit.name()
-    );
-    for (news, lasting) in news.iter().take(MOST) {
-        text.push('\n');
-        text.push_str(&paragraph(*news, lasting, about.now));
-    }
-    if news.len() > MOST {
-        text.push_str(&format!("\nAnd {} more: see `handover {} status`.\n", news.len() - MOST, about.role));
-    }
-    text
-}
-
-fn paragraph(news: News, lasting: &Lasting, now: Timestamp) -> String {
-    let head = match news {
-        News::New => lasting.kind.word().to_owned(),
-        News::Still => format!("still: {}", lasting.kind.word()),
-        News::Well => format!("well again: {}", lasting.kind.word()),
-    };
-    let mut rows = vec![("source", lasting.scope.clone())];
-    if lasting.subject != lasting.scope {
-        rows.push(("of", lasting.subject.clone()));
-    }
-    rows.push(("step", lasting.kind.step().to_owned()));
-    rows.extend(lasting.generation.iter().map(|id| ("generation", id.clone())));
-    let found = if news == News::Well { "it was" } else { "found" };
-    rows.extend(lasting.lines.iter().map(|line| (found, line.clone())));
-    if news != News::New {
-        let hours = now.duration_since(lasting.since).as_hours();
-        rows.push(("since", format!("{} ({hours} hours)", lasting.since.strftime("%Y-%m-%d %H:%M UTC"))));
-    }
-    if news == News::Still && lasting.seen < now {
-        rows.push(("last found", lasting.seen.strftime("%Y-%m-%d %H:%M UTC").to_string()));
-    }
-    if news != News::Well {
-        rows.push(("safe", lasting.kind.safe().to_owned()));
-        rows.extend(lasting.fix.iter().map(|fix| ("do next", super::alarms::shown(fix))));
-    }
-    let rows: String = rows.iter().map(|(name, value)| format!("  {name:<11} {value}\n")).collect();
-    format!("{head}\n{rows}")
 }
 
 /// What became of one mail.
@@ -410,20 +227,5 @@ mod tests {
         let text = text(&mail);
         let (head, _) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.lines().all(|line| !line.to_lowercase().starts_with("bcc")), "{head}");
-    }
-
-    #[test]
-    fn where_a_password_is_may_be_shown_and_the_password_itself_is_read_at_its_use_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("password");
-        let secret = Secret::File(file.clone());
-        assert!(secret.open().unwrap_err().to_string().contains("password"));
-        let dir = Dir::open(folder.path()).unwrap();
-        sys::durable::write_file(&dir, "password", b"hunter2\n", 0o600).unwrap();
-        assert_eq!(secret.open().unwrap(), "hunter2");
-        assert!(!format!("{secret:?}").contains("hunter2"));
-        sys::durable::write_file(&dir, "password", b"\xffhunter2\n", 0o600).unwrap();
-        let error = secret.open().unwrap_err();
-        assert!(!format!("{error}{error:?}").contains("hunter2"));
     }
 }

@@ -17,14 +17,16 @@ mod alarms;
 mod deliver;
 mod known;
 mod mail;
+mod mailer;
 mod ping;
 mod smtp;
 mod spool;
+mod text;
 
 pub use alarms::{Looked, Scope};
 pub use deliver::{About, Delivered, Post, deliver, test};
 pub use known::since;
-pub use mail::{Login, Mailer, Secret, Security, Server, Way};
+pub use mailer::{Login, Mailer, Secret, Security, Server, Way};
 pub use ping::{Ping, Signal};
 
 use crate::report::Finding;

@@ -17,7 +17,10 @@ use lettre::{
     },
 };
 
-use super::mail::{Login, Security, Sent, Server};
+use super::{
+    mail::Sent,
+    mailer::{Login, Security, Server},
+};
 use crate::sys::{self, child, show};
 
 /// Why a mail did not leave this host: what is wrong, and what to do. Safe to show, and without any secret.

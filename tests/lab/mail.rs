@@ -59,11 +59,8 @@ fn a_failed_transport_is_mailed_through_a_server_with_starttls_and_login_and_aga
     shop.put("/etc/handover/smtp-password", b"hunter2\n", 0o600);
     let sent = shop.must("handover check --send-test-mail").stderr;
     assert!(sent.contains("encrypted by STARTTLS, logged in as backup"), "{sent}");
-    assert!(
-        kept(&mail, 1)[0].contains("Envelope-to: ops@example.org,\n other@example.org\n"),
-        "{:?}",
-        kept(&mail, 1)
-    );
+    let envelope = kept(&mail, 1)[0].split("Received:").next().unwrap().to_owned();
+    assert!(envelope.contains("ops@example.org") && envelope.contains("other@example.org"), "{envelope}");
 
     shop.must("handover --quiet source run");
     let waits = shop.run("handover --quiet source run");
