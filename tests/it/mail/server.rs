@@ -51,7 +51,7 @@ impl Server {
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let port = line.trim().parse().expect("it needs the Debian package python3-aiosmtpd");
+        let port = line.trim().parse().unwrap_or_else(|e| panic!("python3-aiosmtpd is missing: {e}"));
         Self { child, port, mails }
     }
 
