@@ -1,7 +1,10 @@
 //! What happened in a run: one value, from which text, JSON, status, exit code and mail are made, so that they never
 //! disagree.
 
+pub mod health;
 mod kind;
+pub mod life;
+pub mod runs;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -312,6 +315,8 @@ pub struct SinkSource {
     pub accepted: Vec<String>,
     /// Generations that retention condemned in this run, each with the reason.
     pub condemned: Vec<Condemned>,
+    /// Generations that failed their check twice in this run and were put aside, each with the reason.
+    pub put_aside: Vec<Condemned>,
     /// What was found.
     pub findings: Vec<Finding>,
     /// Whether all that the source offered was looked at: then what was not found is well.

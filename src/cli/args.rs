@@ -65,6 +65,14 @@ pub enum Role {
         #[arg(long, conflicts_with = "live")]
         send_test_mail: bool,
     },
+    /// Tell the whole life of one generation as this host knows it, where it is now, and why it stays or goes
+    Explain {
+        /// The source: one that this host fetches from, or this host's own name
+        name: Name,
+        /// The generation, or `newest`
+        #[arg(default_value = "newest")]
+        id: Which,
+    },
     /// Print the completions for a shell
     Completions {
         /// The shell
@@ -110,9 +118,27 @@ pub enum SourceAction {
     #[command(hide = true)]
     Gate(GateArgs),
     /// Show what waits, what is stored here, and how the last runs went
-    Status,
+    Status(StatusArgs),
     /// Look for what did not happen: nobody fetches, nothing is collected. For cron or a timer; mails what has changed
     Watch,
+}
+
+/// For whom a status is.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// One line with numbers for Nagios, and its exit codes: 0 ok, 1 warning, 2 critical, 3 unknown
+    #[arg(long, conflicts_with_all = ["json", "prometheus"])]
+    pub nagios: bool,
+    /// Write the metrics into this file, for node_exporter's textfile collector; `-` prints them
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub prometheus: Option<PathBuf>,
+}
+
+impl StatusArgs {
+    /// Whether it is for people, or for a program as JSON, and not for a monitoring system.
+    pub fn is_for_people(&self) -> bool {
+        !self.nagios && self.prometheus.is_none()
+    }
 }
 
 /// `handover source authorize`.
@@ -256,6 +282,9 @@ pub enum SinkAction {
         /// Only these sources
         #[arg(value_name = "NAME")]
         names: Vec<Name>,
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "a doc comment here would become part of the help text")]
+        how: StatusArgs,
     },
     /// Look for what did not happen: sources whose newest verified generation is too old. For cron or a timer; mails
     /// what has changed

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     config::{self, Config, Place, SinkRole, SinkSource},
     report::Exit,
-    sink::run,
+    sink::{run, status::lock_file},
     store::{self, SourceStore, sink_store::SinkStore},
     sys::{Dir, child, lock, name::Name, users},
 };
@@ -76,7 +76,7 @@ impl Sink<'_> {
         self.one(name)?;
         let (store, state) = self.open()?;
         let what = format!("handover {} {action}", self.config.role);
-        let lock = match lock::try_exclusive(&state.join(format!("lock-{name}")), &what) {
+        let lock = match lock::try_exclusive(&state.join(lock_file(name.as_str())), &what) {
             Ok(lock::Attempt::Held(lock)) => lock,
             Ok(lock::Attempt::Busy(who)) => {
                 return Err(fail(Exit::Busy, &format!("{name}: another run holds the lock: {who}")));
@@ -140,7 +140,7 @@ fn act(context: &Context, config: &Config, sink: &Sink<'_>, action: SinkAction) 
             Ok(setup::sink(context, config, sink, user.as_deref(), dry_run))
         }
         SinkAction::Enroll(args) => Ok(enroll::run(context, config, sink, &args)),
-        SinkAction::Status { names } => status::status(context, sink, &names),
+        SinkAction::Status { names, how } => status::status(context, sink, &names, &how),
         SinkAction::Watch { names } => watch::sink(context, config, sink, &names),
         SinkAction::List { names } => list::list(context, sink, &names),
         SinkAction::Ls { name, id, path } => content::ls(context, sink, &name, &id, path.as_deref()),

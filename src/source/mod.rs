@@ -6,6 +6,7 @@ pub mod collect;
 pub mod collecting;
 pub mod copier;
 pub mod dump;
+pub mod life;
 mod packing;
 pub mod run;
 pub mod seal;

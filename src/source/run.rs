@@ -9,12 +9,12 @@ use super::{
     collecting::{self, Collection, Setting},
     seal::{self, Draftable},
     state::State,
-    watch,
+    status, watch,
 };
 use crate::{
     app::{hooks, services},
     config,
-    gate::{self, GateFacts, Quiet},
+    gate::{self, GateFacts, Quiet, protocol::Event},
     manifest::{Channel, Generation, GenerationId, generation},
     report::{Collected, CollectedElement, Finding, Kind, SourceRun, Timing, exit_of},
     store::handover_point::{Draft, HandoverPoint, Place, Rejections, Waiting},
@@ -42,7 +42,8 @@ pub struct Setup<'a> {
 /// Runs all steps. Whatever happens is in the report: a failure too.
 pub fn run(setup: &Setup<'_>) -> SourceRun {
     let started = (setup.clock)();
-    let mut run = Run { setup, started, findings: Vec::new(), complete: false, timings: Vec::new() };
+    let mut run =
+        Run { setup, started, findings: Vec::new(), complete: false, timings: Vec::new(), lock: None };
     let generation = match run.steps() {
         Ok(generation) => generation,
         Err(e) => {
@@ -52,7 +53,7 @@ pub fn run(setup: &Setup<'_>) -> SourceRun {
             None
         }
     };
-    SourceRun {
+    let mut report = SourceRun {
         source: setup.config.name.to_string(),
         started,
         finished: (setup.clock)(),
@@ -61,7 +62,22 @@ pub fn run(setup: &Setup<'_>) -> SourceRun {
         findings: run.findings,
         complete: run.complete,
         timings: run.timings,
+    };
+    // Noted before the lock goes: whoever asks between would take the run for one that never ended.
+    if run.lock.is_some()
+        && let Err(e) = status::finish(setup.state, &report)
+    {
+        report.findings.push(unnoted(&e));
+        report.exit = exit_of(&report.findings);
     }
+    report
+}
+
+/// That `status` will not know of this run.
+fn unnoted(error: &sys::Error) -> Finding {
+    let kind = if error.is_storage() { Kind::Storage } else { Kind::Warning };
+    let text = format!("how this run went could not be noted: {error}");
+    Finding::new(kind, "status", text).with_fix("make room or repair the disk of the state folder")
 }
 
 /// What an error that ended a run is called.
@@ -91,21 +107,26 @@ struct Run<'a> {
     findings: Vec<Finding>,
     complete: bool,
     timings: Vec<Timing>,
+    /// Held until the report is noted.
+    lock: Option<lock::Lock>,
 }
 
 impl Run<'_> {
     fn steps(&mut self) -> Result<Option<Collected>, Error> {
         let config = self.setup.config;
         let state_dir = Dir::create_all(self.setup.state, 0o700)?;
-        let _lock = match lock::try_exclusive(&state_dir.join("lock"), "handover source run")? {
-            lock::Attempt::Held(lock) => lock,
+        match lock::try_exclusive(&state_dir.join(status::LOCK), "handover source run")? {
+            lock::Attempt::Held(lock) => self.lock = Some(lock),
             lock::Attempt::Busy(who) => {
                 let text = format!("another run holds the lock: {who}");
                 self.find(Finding::new(Kind::Busy, config.name.as_str(), text));
                 return Ok(None);
             }
-        };
+        }
         self.setup.progress.begin("recovering", 0, 0);
+        if let Err(e) = status::begin(&state_dir, self.started) {
+            self.find(unnoted(&e));
+        }
         // First of all: whatever else is wrong tonight, the application runs again.
         self.start_services(&state_dir);
         let point = HandoverPoint::open(&config.home, Channel::Data)?;
@@ -217,7 +238,12 @@ impl Run<'_> {
     fn make_room(&mut self, point: &HandoverPoint) -> Result<(), Error> {
         let config = self.setup.config;
         if !is_quiet(config, self.started) {
-            point.purge_condemned(config.undo_for, self.started)?;
+            // What is known of them goes with their folders, so it is written down before.
+            gate::history::keep(point, self.started)?;
+            for id in point.purge_condemned(config.undo_for, self.started)? {
+                let event = Event { at: self.started, what: "deleted".to_owned(), detail: String::new() };
+                gate::history::note(point, &id, event)?;
+            }
         }
         let room = sys::room::Room::of(&Dir::open(point.home())?)?;
         let reserve = config.reserve.of(room.bytes_total);

@@ -22,3 +22,4 @@ mod sandbox;
 mod sink;
 mod source;
 mod ssh;
+mod status;
