@@ -149,7 +149,7 @@ fn a_full_disk_is_mailed_from_memory() {
     let said = findings(&report, "warning").concat();
     assert!(said.contains("sent from memory") && said.contains("No space left"), "{report:#}");
     let subject = &server.subjects()[0];
-    assert_eq!(subject, "[handover] shop: storage (and 1 more)");
+    assert!(subject.starts_with("[handover] shop: ") && subject.contains("storage (and "), "{subject}");
     assert!(body(&server.mails()[0]).contains("No space left"));
     fs::remove_file(at.join("stranger")).unwrap();
     lab.sink(0);
