@@ -10,7 +10,7 @@ use super::{
     grants,
     seal::{self, Draftable},
     state::State,
-    status,
+    status, watch,
 };
 use crate::{
     app::{hooks, services},
@@ -46,12 +46,14 @@ pub struct Setup<'a> {
 /// Runs all steps. Whatever happens is in the report: a failure too.
 pub fn run(setup: &Setup<'_>) -> SourceRun {
     let started = (setup.clock)();
-    let mut run = Run { setup, started, findings: Vec::new(), timings: Vec::new(), lock: None };
+    let mut run =
+        Run { setup, started, findings: Vec::new(), complete: false, timings: Vec::new(), lock: None };
     let generation = match run.steps() {
         Ok(generation) => generation,
         Err(e) => {
             let finding = finding_of(&e, setup.config.name.as_str());
             run.findings.push(finding);
+            run.complete = false;
             None
         }
     };
@@ -62,6 +64,7 @@ pub fn run(setup: &Setup<'_>) -> SourceRun {
         generation,
         exit: exit_of(&run.findings),
         findings: run.findings,
+        complete: run.complete,
         timings: run.timings,
     };
     // Noted before the lock goes: whoever asks between would take the run for one that never ended.
@@ -108,6 +111,7 @@ struct Run<'a> {
     setup: &'a Setup<'a>,
     started: Timestamp,
     findings: Vec<Finding>,
+    complete: bool,
     timings: Vec<Timing>,
     /// Held until the report is noted.
     lock: Option<lock::Lock>,
@@ -145,7 +149,10 @@ impl Run<'_> {
         self.timed("purge", |run| run.make_room(&point))?;
         let env = [("HANDOVER_SOURCE", config.name.to_string())];
         let collected = match hooks::run_all(&config.before, config.hook_timeout, &env) {
-            Ok(()) => self.collect(&point, &mut state, &rejections),
+            Ok(()) => {
+                self.complete = true;
+                self.collect(&point, &mut state, &rejections)
+            }
             Err(e) => {
                 let text = format!("a command of `before` failed, so nothing was collected: {e}");
                 self.find(
@@ -292,6 +299,7 @@ impl Run<'_> {
             )
             .into());
         }
+        self.findings.extend(watch::nearly_full(config.reserve, room));
         Ok(())
     }
 
