@@ -83,7 +83,8 @@ pub fn of(point: &HandoverPoint, id: &GenerationId, now: Timestamp) -> Result<Hi
             events.push(event);
         }
     }
-    events.sort_by_key(|e| e.at);
+    // Sealing comes first, whatever the sink's clock says of its receipt.
+    events.sort_by_key(|e| (e.what != "sealed", e.at));
     Ok(History { id: id.clone(), events })
 }
 

@@ -464,7 +464,7 @@ fn home_sealed(home: &Home, hour: i64) -> Sealed {
 fn condemned_ones_can_be_taken_back_until_the_time_is_over() {
     let home = home(Channel::Data);
     (1..=3).for_each(|hour| drop(home.seal_and_accept(hour)));
-    home.point.prune(1, at(10)).unwrap().items;
+    home.point.prune(1, at(10)).unwrap();
     let listing = home.point.condemned().unwrap();
     let note = listing.items[0].note.clone().unwrap();
     assert_eq!((note.at, note.why.as_str()), (at(10), "not among the last 1"));
@@ -479,7 +479,7 @@ fn condemned_ones_can_be_taken_back_until_the_time_is_over() {
 fn a_condemned_one_without_a_note_or_from_the_future_gets_its_time_from_now_on() {
     let home = home(Channel::Data);
     (1..=3).for_each(|hour| drop(home.seal_and_accept(hour)));
-    home.point.prune(1, at(9000)).unwrap().items;
+    home.point.prune(1, at(9000)).unwrap();
     durable::remove_file(&dir(&home, "condemned", &id(1)), CONDEMNED_NOTE).unwrap();
     assert_eq!(home.point.purge_condemned(DAY, at(10)).unwrap().items, []);
     assert_eq!(home.point.purge_condemned(DAY, at(33)).unwrap().items, []);
