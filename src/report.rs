@@ -1,6 +1,8 @@
 //! What happened in a run: one value, from which text, JSON, status, exit code and mail are made, so that they never
 //! disagree.
 
+pub mod restore;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -127,6 +129,8 @@ pub enum Kind {
     Busy,
     /// The configuration does not fit what was found.
     Configuration,
+    /// This restore is refused as it is.
+    RestoreRefused,
     /// Stopped by a signal.
     Interrupted,
     /// A mistake in handover itself.
@@ -145,6 +149,7 @@ impl Kind {
             Self::Storage => Exit::Storage,
             Self::Busy => Exit::Busy,
             Self::Configuration => Exit::Configuration,
+            Self::RestoreRefused => Exit::RestoreRefused,
             Self::Interrupted => Exit::Interrupted,
             Self::Internal => Exit::Internal,
         }
@@ -153,7 +158,7 @@ impl Kind {
     /// Whether somebody should be told who is not looking.
     pub fn is_alarm(self) -> bool {
         match self {
-            Self::Note | Self::Warning | Self::Busy | Self::Interrupted => false,
+            Self::Note | Self::Warning | Self::Busy | Self::RestoreRefused | Self::Interrupted => false,
             Self::Failed
             | Self::PreviousTransport
             | Self::HandoverPointFull

@@ -64,6 +64,7 @@ fn word(kind: Kind) -> &'static str {
         Kind::Storage => "storage",
         Kind::Busy => "busy",
         Kind::Configuration => "configuration",
+        Kind::RestoreRefused => "restore refused",
         Kind::Interrupted => "interrupted",
         Kind::Internal => "internal error",
     }

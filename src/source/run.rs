@@ -11,11 +11,12 @@ use super::{
     state::State,
 };
 use crate::{
-    app::{hooks, services},
+    app::{hooks, services, unfinished},
     config,
     gate::{self, GateFacts, Quiet},
     manifest::{Channel, Generation, GenerationId, generation},
     report::{Collected, CollectedElement, Finding, Kind, SourceRun, Timing, exit_of},
+    store::drilled,
     store::handover_point::{Draft, HandoverPoint, Place, Rejections, Waiting},
     sys::{self, Dir, laps::Laps, lock, progress::Progress, show, signals},
 };
@@ -104,6 +105,9 @@ impl Run<'_> {
         self.setup.progress.begin("recovering", 0, 0);
         // First of all: whatever else is wrong tonight, the application runs again.
         self.start_services(&state_dir);
+        if self.is_restoring()? {
+            return Ok(None);
+        }
         let point = HandoverPoint::open(&config.home, Channel::Data)?;
         let mut state = State::open(state_dir.try_clone()?, |id| Ok(is_published(&point, id)?))?;
         for done in point.recover(self.started)? {
@@ -128,6 +132,18 @@ impl Run<'_> {
             self.find(Finding::new(Kind::Failed, "after", format!("a command of `after` failed: {e}")));
         }
         collected
+    }
+
+    /// A restore that was cut may have left half of the old state and half of the new: that is no backup.
+    fn is_restoring(&mut self) -> Result<bool, Error> {
+        let all = self.setup.state.parent().unwrap_or(self.setup.state);
+        if !unfinished::is_there(all)? {
+            return Ok(false);
+        }
+        let text = "a restore was cut and is not finished, so nothing was collected";
+        let fix = "handover restore: it says whether it finishes or undoes, and does it";
+        self.find(Finding::new(Kind::Failed, self.setup.config.name.as_str(), text).with_fix(fix));
+        Ok(true)
     }
 
     fn find(&mut self, finding: Finding) {
@@ -349,7 +365,7 @@ impl Run<'_> {
             bytes: collection.book.totals.bytes,
             sha256,
             elements: collection.elements.clone(),
-            drill: None,
+            drill: drilled::read(setup.state.parent().unwrap_or(setup.state))?,
             config: setup.config_text.to_owned(),
         })
     }

@@ -24,10 +24,12 @@ use super::{
     copier::{self, At, Found, Job},
 };
 use crate::{
+    config,
     manifest::{
         Entry, Kind,
         entry::{self, Time},
     },
+    store::places::TEMPORARY,
     sys::{self, Dir, copy::Content, laps::Laps, show, signals, xattr},
 };
 
@@ -262,14 +264,8 @@ impl Walk<'_, '_> {
 
     /// Prepares for a path of the element: its patterns, its file system, and a sync before anything is read.
     fn root_of(&mut self, level: &Level) -> Result<(), Error> {
-        let mut builder = ignore::gitignore::GitignoreBuilder::new(level.from.path());
-        for pattern in self.settings.exclude {
-            // The configuration has checked the patterns.
-            builder
-                .add_line(None, pattern)
-                .map_err(|_| Error::Internal("a pattern of `exclude` does not compile"))?;
-        }
-        self.exclude = builder.build().map_err(|_| Error::Internal("`exclude` does not compile"))?;
+        self.exclude = config::matcher(level.from.path(), self.settings.exclude)
+            .ok_or(Error::Internal("a pattern of `exclude` does not compile"))?;
         self.device = level.from.stat_self()?.st_dev;
         self.synced = self.sync(&level.from)?;
         let empty = !self.settings.allow_empty && level.from.names()?.is_empty();
@@ -349,6 +345,11 @@ impl Walk<'_, '_> {
         let kind = FileType::from_raw_mode(stat.st_mode);
         let original = level.from.join(name);
         if self.exclude.matched(&original, kind.is_dir()).is_ignore() {
+            return Ok(());
+        }
+        if name.as_bytes().starts_with(TEMPORARY.as_bytes()) {
+            let shown = show(original.as_os_str().as_bytes());
+            self.remarks.notes.push(format!("{shown} is what a restore replaced, and was left out"));
             return Ok(());
         }
         let path = join(&level.path, name);

@@ -21,9 +21,11 @@
 //! ```
 
 pub mod condemned;
+pub mod drilled;
 pub mod error;
 pub mod found;
 pub mod handover_point;
+pub mod ledger;
 pub mod marks;
 pub mod meta;
 pub mod place;
@@ -68,4 +70,6 @@ pub mod places {
     pub const RESTORE: &str = "restore";
     /// Generations that have been restored: root's.
     pub const RESTORED: &str = "restored";
+    /// What handover makes in folders of the application while restoring begins so, and is never collected.
+    pub const TEMPORARY: &str = ".handover-";
 }
