@@ -21,7 +21,7 @@ use crate::{
     config::Element,
     manifest::Generation,
     report::{Finding, Kind},
-    sys::{Dir, child, mounts::Mounts, name::Name, progress::Progress, show, signals},
+    sys::{Dir, child, mounts::Mounts, progress::Progress, show, signals},
 };
 
 /// What a restore works with.
@@ -110,8 +110,11 @@ impl<'a> Applying<'a> {
     fn begin(&mut self, plan: &Plan) -> Result<()> {
         let mounts = Mounts::read()?;
         let id = self.generation.id.as_str();
-        self.journal.units =
-            plan.units.iter().map(|unit| build::record(unit, id, &mounts)).collect::<Result<_>>()?;
+        self.journal.units = plan
+            .units
+            .iter()
+            .map(|unit| build::record(unit, &plan.units, id, &mounts))
+            .collect::<Result<_>>()?;
         for (at, _) in &plan.dumps {
             let element = &self.elements[*at];
             let live = element.steps.target.clone().unwrap_or_default();
@@ -138,7 +141,7 @@ impl<'a> Applying<'a> {
                 show(unit.root.as_os_str().as_encoded_bytes()),
                 self.generation.id
             );
-            done.findings.push(Finding::new(Kind::Warning, unit.element.as_str(), text));
+            done.findings.push(Finding::new(Kind::Warning, build::names(unit), text));
         }
         self.journal.units = kept;
         Ok(())
@@ -285,13 +288,11 @@ pub fn procedure(
     let argv: Vec<String> = command.iter().map(|word| word.replace(placeholder, &folder)).collect();
     let timeout = std::time::Duration::from_secs(7 * 24 * 3600);
     let job = child::Job { argv: &argv, user: None, env: &[], timeout };
-    child::run(&job, None, None).map_err(|e| Error::of_command("restore", "the procedure", e))?;
+    if let Err(e) = child::run(&job, None, None) {
+        finish::undo(applying.state, applying.private, applying.elements, &applying.journal)?;
+        return Err(Error::of_command("restore", "the procedure", e));
+    }
     applying.enter(Phase::Done)?;
     finish::finish(applying.state, applying.private, &applying.journal)?;
     Ok(())
-}
-
-/// Whether an element is among those that are wanted.
-pub fn is_wanted(wanted: &[Name], name: &Name) -> bool {
-    wanted.is_empty() || wanted.contains(name)
 }

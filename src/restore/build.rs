@@ -17,10 +17,17 @@ use crate::{
     sys::{Dir, durable, durable::SyncHandle, mounts::Mounts, name::Name, progress::Progress, random, show},
 };
 
-/// The record of a unit, with the name of its staging folder; nothing is made yet.
-pub fn record(unit: &Unit, id: &str, mounts: &Mounts) -> Result<UnitRecord> {
+/// The record of a unit, with the name of its staging folder; nothing is made yet. It lies beside the outermost unit that holds
+/// this one, so that exchanging that one leaves it where it is.
+pub fn record(unit: &Unit, all: &[Unit], id: &str, mounts: &Mounts) -> Result<UnitRecord> {
     let name = format!("{TEMPORARY}restore-{id}-{}", random::hex(6)?);
     let in_it = unit.how == How::InPlace && mounts.is_point(&unit.root);
+    let outer = all
+        .iter()
+        .map(|other| other.root.as_path())
+        .filter(|root| !in_it && unit.root.starts_with(root))
+        .min_by_key(|root| root.iter().count())
+        .unwrap_or(&unit.root);
     if in_it && Dir::open(&unit.root).is_err() {
         let shown = show(unit.root.as_os_str().as_bytes());
         return Err(Error::refused(
@@ -29,10 +36,10 @@ pub fn record(unit: &Unit, id: &str, mounts: &Mounts) -> Result<UnitRecord> {
         ));
     }
     Ok(UnitRecord {
-        element: unit.element.clone(),
+        element: names(unit),
         root: unit.root.clone(),
         how: unit.how,
-        staging: exchange::staging_place(&unit.root, in_it, &name),
+        staging: exchange::staging_place(outer, in_it, &name),
         old: None,
         new: None,
         copied: false,
@@ -52,10 +59,8 @@ pub fn build(
     let new = staging.create_dir(NEW, 0o700)?;
     durable::sync_dir(&parent)?;
     let sync = SyncHandle::open(&new)?;
-    let element: Name =
-        unit.element.parse().map_err(|_| Error::Internal("an element has a name that is none"))?;
-    let selection =
-        Selection { elements: vec![element], paths: unit.targets.iter().map(|t| relative(t)).collect() };
+    let paths = unit.targets.iter().map(|t| relative(t)).collect();
+    let selection = Selection { elements: unit.elements.clone(), paths };
     let places = Places::new(generation, &selection)
         .map_err(|_| Error::Internal("an element of the plan is not in the generation"))?
         .below(&unit.root.parent().map(relative).unwrap_or_default());
@@ -71,13 +76,18 @@ pub fn build(
     }
     if let Some((what, count)) = written.unset.first() {
         let text = format!("{what} ({count} times): the new would not be what was backed up");
-        return Err(Error::Step { element: unit.element.clone(), text });
+        return Err(Error::Step { element: names(unit), text });
     }
     sync.sync()?;
     Ok(match unit.root.file_name() {
         Some(name) => new.stat_if_any(name)?.is_some(),
         None => true,
     })
+}
+
+/// The elements of a unit, for people.
+pub fn names(unit: &Unit) -> String {
+    unit.elements.iter().map(Name::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// A path as a manifest has it.

@@ -7,7 +7,7 @@ use super::{
     dump::{self, Target},
     error::{Error, Result},
     find::Candidate,
-    pick::Wish,
+    pick::{self, Wish},
     run::{Setup, hold, look},
     selection::{Places, Selection},
     write_out::Proven,
@@ -19,7 +19,7 @@ use crate::{
         Exit, Finding, Kind, exit_of,
         restore::{DrillRun, DrilledElement},
     },
-    store::{drilled, places},
+    store::{drilled, ledger, places},
     sys::{Dir, durable, random, signals},
 };
 
@@ -73,6 +73,8 @@ fn steps(setup: &Setup<'_>, ask: &Ask, report: &mut DrillRun) -> Result<()> {
             "unpack it, and name the folder with --from",
         ));
     };
+    let ledger = ledger::read(&held.source)?;
+    ask.wish.check_trust(found, pick::trust(found, &ledger, None))?;
     let elements = wanted(setup, &found.generation, &ask.wish)?;
     report.generation = Some(chosen.id.to_string());
     report.age_seconds = Some(report.started.duration_since(found.generation.started).as_secs());

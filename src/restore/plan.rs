@@ -69,6 +69,8 @@ impl Ground<'_> {
             let text = format!("generation {} has no element {unknown}", self.generation.id);
             return Err(Error::refused(text, format!("it has: {}", there.join(", "))));
         }
+        // What lies in another one first, so that the outer one carries over what is then in its place.
+        plan.units.sort_by_key(|unit| std::cmp::Reverse(unit.root.iter().count()));
         if plan.units.is_empty() && plan.dumps.is_empty() {
             let text = "nothing of what was asked for is in a path of the configuration";
             return Err(Error::refused(text, "name other paths with --path, or restore with --to DIR"));
@@ -107,7 +109,7 @@ impl Ground<'_> {
                 self.nothing_foreign(element, &files.paths)?;
                 for unit in units::of(element, files, self.paths, self.own, mounts)? {
                     paths.push(self.path(&unit)?);
-                    plan.units.push(unit);
+                    units::join(&mut plan.units, unit);
                 }
                 if paths.is_empty() {
                     return Ok(());

@@ -14,7 +14,7 @@ use super::error::{Error, Result};
 use crate::{
     config::{self, Element, Files},
     store::places::TEMPORARY,
-    sys::{self, Dir, mounts::Mounts, show},
+    sys::{self, Dir, mounts::Mounts, name::Name, show},
 };
 
 /// How a unit is put in its place.
@@ -97,8 +97,8 @@ const CACHE_TAG: &str = "CACHEDIR.TAG";
 /// A path that is replaced as one.
 #[derive(Debug, Clone)]
 pub struct Unit {
-    /// The element.
-    pub element: String,
+    /// The element; several where they share a folder that is missing.
+    pub elements: Vec<Name>,
     /// What is replaced: a path of the element, one below it that was asked for, or the first folder on its way that is
     /// missing.
     pub root: PathBuf,
@@ -130,14 +130,23 @@ pub fn of(
                 one_file_system: files.one_file_system,
                 own: own.to_vec(),
             };
-            let unit = unit(element.name.as_str(), &target, rules, mounts)?;
-            match units.iter_mut().find(|known| known.root == unit.root) {
-                Some(known) => known.targets.extend(unit.targets),
-                None => units.push(unit),
-            }
+            let unit = unit(&element.name, &target, rules, mounts)?;
+            join(&mut units, unit);
         }
     }
     Ok(units)
+}
+
+/// Adds a unit; what shares a missing folder with another becomes one with it.
+pub fn join(units: &mut Vec<Unit>, unit: Unit) {
+    match units.iter_mut().find(|known| known.root == unit.root) {
+        Some(known) => {
+            known.targets.extend(unit.targets);
+            known.elements.extend(unit.elements);
+            known.elements.dedup();
+        }
+        None => units.push(unit),
+    }
 }
 
 fn wanted(top: &Path, paths: &[PathBuf]) -> Vec<PathBuf> {
@@ -150,7 +159,7 @@ fn wanted(top: &Path, paths: &[PathBuf]) -> Vec<PathBuf> {
     below
 }
 
-fn unit(element: &str, target: &Path, rules: Rules, mounts: &Mounts) -> Result<Unit> {
+fn unit(element: &Name, target: &Path, rules: Rules, mounts: &Mounts) -> Result<Unit> {
     let root = first_missing(target)?;
     let (how, why) = match &root {
         Some(_) => (How::Create, None),
@@ -160,7 +169,7 @@ fn unit(element: &str, target: &Path, rules: Rules, mounts: &Mounts) -> Result<U
         },
     };
     let root = root.unwrap_or_else(|| target.to_path_buf());
-    Ok(Unit { element: element.to_owned(), root, targets: vec![target.to_path_buf()], how, why, rules })
+    Ok(Unit { elements: vec![element.clone()], root, targets: vec![target.to_path_buf()], how, why, rules })
 }
 
 /// Why one rename would not do.

@@ -16,6 +16,7 @@ mod kill;
 mod layers;
 mod mistakes;
 mod remote;
+mod restore;
 mod roundtrip;
 mod sandbox;
 mod sink;
