@@ -47,7 +47,6 @@ impl Mounts {
         let holder = self
             .0
             .iter()
-            .rev()
             .filter(|m| path.starts_with(&m.point))
             .max_by_key(|m| m.point.iter().count())?;
         let inside = holder.root.join(path.strip_prefix(&holder.point).ok()?);
