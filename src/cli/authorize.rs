@@ -8,9 +8,9 @@ use std::{
 use super::{Context, args::AuthorizeArgs, fail, show};
 use crate::{
     config,
+    gate::keys::{self, Binding, Error, Outcome, PublicKey, To},
     manifest::Channel,
     report::Exit,
-    source::authorize::{self, Binding, Error, Outcome, PublicKey},
     store::handover_point::HandoverPoint,
     sys::{self, program, users},
 };
@@ -30,12 +30,12 @@ fn authorize(context: &Context, source: &config::Source, args: &AuthorizeArgs) -
     let user = transport_user(source).map_err(|e| configuration(&e))?;
     let handover = own_path().map_err(|e| configuration(&e))?;
     let home = (source.home != Path::new(&user.home)).then(|| source.home.clone());
-    let binding = Binding { handover, channel: "data", home, from: args.from.clone() };
+    let binding = Binding { handover, to: To::Gate("data"), home, from: args.from.clone() };
     let file = match &args.authorized_keys {
         Some(file) => file.clone(),
         None => Path::new(&user.home).join(".ssh/authorized_keys"),
     };
-    let outcome = authorize::authorize(&file, &key, &binding, args.dry_run).map_err(|e| match &e {
+    let outcome = keys::allow(&file, &key, &binding, args.dry_run).map_err(|e| match &e {
         Error::Sys(inner) if inner.is_storage() => (Exit::Storage, e.to_string()),
         _ => configuration(&e),
     })?;
@@ -60,7 +60,7 @@ fn authorize(context: &Context, source: &config::Source, args: &AuthorizeArgs) -
 
 fn read(key: &Path) -> Result<String, String> {
     let shown = sys::show(key.as_os_str().as_encoded_bytes());
-    let limit = authorize::KEY_LIMIT as u64 + 1;
+    let limit = keys::KEY_LIMIT as u64 + 1;
     let mut text = String::new();
     let read = if key == Path::new("-") {
         std::io::stdin().lock().take(limit).read_to_string(&mut text)
