@@ -18,6 +18,7 @@ mod cut;
 mod database;
 mod enroll;
 mod page;
+mod recipes;
 mod rounds;
 mod service;
 mod start;
