@@ -64,6 +64,8 @@ impl<'a> Applying<'a> {
         let result = self.forward(plan, &mut stopped, done);
         let result = match result {
             Ok(()) => self.finish(done),
+            // All is promoted and only the journal could not be written: the next run finishes.
+            Err(e) if self.journal.phase == Phase::Done && !self.journal.dumps.is_empty() => Err(e),
             Err(e) => {
                 if !self.back(done) {
                     // Half the old and half the new must not run: the next run puts it back, then starts them.
@@ -130,7 +132,8 @@ impl<'a> Applying<'a> {
         let mut records = self.journal.units.clone();
         for (unit, record) in plan.units.iter().zip(&mut records) {
             signals::check()?;
-            if build::build(unit, record, (self.proven, self.generation), self.progress)? {
+            if build::build(unit, record, (self.proven, self.generation), self.progress, &mut done.findings)?
+            {
                 exchange::note(record)?;
                 kept.push(record.clone());
                 continue;

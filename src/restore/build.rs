@@ -4,6 +4,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{
+    copy,
     error::{Error, Result},
     exchange::{self, NEW},
     journal::UnitRecord,
@@ -13,6 +14,7 @@ use super::{
 };
 use crate::{
     manifest::Generation,
+    report::{Finding, Kind},
     store::places::TEMPORARY,
     sys::{Dir, durable, durable::SyncHandle, mounts::Mounts, name::Name, progress::Progress, random, show},
 };
@@ -53,6 +55,7 @@ pub fn build(
     record: &UnitRecord,
     (proven, generation): (&Proven, &Generation),
     progress: &Progress,
+    findings: &mut Vec<Finding>,
 ) -> Result<bool> {
     let (parent, name) = units::at(&record.staging)?;
     let staging = parent.create_dir(&name, 0o700)?;
@@ -65,6 +68,7 @@ pub fn build(
         .map_err(|_| Error::Internal("an element of the plan is not in the generation"))?
         .below(&unit.root.parent().map(relative).unwrap_or_default());
     let wanted = proven.count(&places)?;
+    copy::check_room(&new, wanted.bytes)?;
     progress.begin(
         format!("building {}", show(unit.root.as_os_str().as_bytes())),
         wanted.files,
@@ -74,9 +78,10 @@ pub fn build(
     if let Some(first) = written.damaged.first() {
         return Err(Error::Damaged(format!("{first} (and {} more)", written.damaged_count - 1)));
     }
-    if let Some((what, count)) = written.unset.first() {
-        let text = format!("{what} ({count} times): the new would not be what was backed up");
-        return Err(Error::Step { element: names(unit), text });
+    for (what, count) in &written.unset {
+        let text = format!("{}: {what} ({count} times)", show(unit.root.as_os_str().as_bytes()));
+        let fix = "the rest is as it was backed up; set this by hand where it matters";
+        findings.push(Finding::new(Kind::Warning, names(unit), text).with_fix(fix));
     }
     sync.sync()?;
     Ok(match unit.root.file_name() {

@@ -61,7 +61,7 @@ pub fn check_room(dir: &Dir, bytes: u64) -> Result<()> {
         return Ok(());
     }
     let full = std::io::Error::from_raw_os_error(libc::ENOSPC);
-    Err(sys::Error::new("copy the generation, of which there is no room for all, to", dir.path(), full)
+    Err(sys::Error::new("make what is restored, for which there is not enough room, in", dir.path(), full)
         .into())
 }
 

@@ -7,8 +7,9 @@ use super::{
     dump::{self, Target},
     error::{Error, Result},
     find::Candidate,
+    held::{hold, look},
     pick::{self, Wish},
-    run::{Setup, hold, look},
+    run::Setup,
     selection::{Places, Selection},
     write_out::Proven,
 };
@@ -90,6 +91,8 @@ fn steps(setup: &Setup<'_>, ask: &Ask, report: &mut DrillRun) -> Result<()> {
     report.ok = report.elements.iter().all(|e| e.ok);
     report.seconds = begun.elapsed().as_secs();
     let drill = Drill { id: found.id().clone(), at: report.started, ok: report.ok, seconds: report.seconds };
+    let outcome = if report.ok { "it can be restored" } else { "it cannot be restored" };
+    held.note(found.id(), report.started, "drilled", outcome, &mut report.findings);
     Ok(drilled::write(&held.state, drill)?)
 }
 

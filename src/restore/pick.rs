@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     error::{Error, Result},
-    find::Candidate,
+    find::{Candidate, Place},
 };
 use crate::{
     manifest::{Channel, Generation, GenerationId, Seal},
@@ -194,4 +194,29 @@ fn lineages(list: &[Candidate], ours: &[usize]) -> String {
         0 | 1 => String::new(),
         n => format!("; there are {n} lineages (the host was rebuilt), and between them the id decides"),
     }
+}
+
+/// The newest first: by sequence within a lineage; lineages, and what does not tell its own, by their newest id. Of the same
+/// generation found twice, a folder comes before a tar.
+pub(super) fn order(list: &mut Vec<Candidate>) {
+    let mut groups: Vec<(Option<String>, Vec<Candidate>)> = Vec::new();
+    for candidate in list.drain(..) {
+        let lineage = candidate.found.as_ref().map(|f| f.generation.lineage.clone());
+        match groups.iter_mut().find(|(known, _)| lineage.is_some() && *known == lineage) {
+            Some((_, group)) => group.push(candidate),
+            None => groups.push((lineage, vec![candidate])),
+        }
+    }
+    let sequence = |c: &Candidate| c.found.as_ref().map_or(0, |f| f.generation.sequence);
+    for (_, group) in &mut groups {
+        group.sort_by(|a, b| {
+            let is_tar = |c: &Candidate| matches!(c.place, Place::Tar { .. });
+            (sequence(b), &b.id, is_tar(a)).cmp(&(sequence(a), &a.id, is_tar(b)))
+        });
+    }
+    groups.sort_by(|(_, a), (_, b)| {
+        let newest = |group: &[Candidate]| group.iter().map(|c| c.id.clone()).max();
+        newest(b).cmp(&newest(a))
+    });
+    list.extend(groups.into_iter().flat_map(|(_, group)| group));
 }

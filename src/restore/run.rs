@@ -11,10 +11,11 @@ use super::{
     apply::{self, Applying, Done},
     copy,
     error::{Error, Result},
-    find::{self, Candidate, Catch, Condition, Place},
+    find::{Candidate, Catch, Condition, Place},
     finish::{self, Recovered},
+    held::{Held, hold, look, row, word},
     journal::{Journal, Phase},
-    pick::{self, Trust, Wish},
+    pick::{self, Wish},
     plan::{Ground, Plan},
     tarball,
     units::How,
@@ -22,13 +23,13 @@ use super::{
 };
 use crate::{
     config,
-    manifest::{Channel, GenerationId, Seal},
+    manifest::{GenerationId, Seal},
     report::{
         Finding, Kind, exit_of,
         restore::{self, RestoreRun},
     },
-    store::{handover_point::HandoverPoint, ledger},
-    sys::{Dir, lock, progress::Progress, random, show},
+    store::ledger,
+    sys::{Dir, progress::Progress, random, show},
 };
 
 /// What a run is given.
@@ -89,99 +90,6 @@ pub fn run(setup: &Setup<'_>, ask: &Ask<'_>) -> RestoreRun {
     run.report
 }
 
-/// Root's places, locked: one collects or restores at a time.
-pub struct Held {
-    _lock: lock::Lock,
-    /// `<state>/source`.
-    pub source: Dir,
-    /// `<state>/restore`.
-    pub state: Dir,
-    /// `restored/`.
-    pub private: Dir,
-    /// `restore/`.
-    pub drop_point: Dir,
-}
-
-/// Takes the lock that `source` and `restore` share, and opens the places.
-pub fn hold(state: &Path, home: &Path, what: &str) -> Result<Held> {
-    let source = Dir::create_all(state.join("source"), 0o700)?;
-    let lock = match lock::try_exclusive(&source.join("lock"), what)? {
-        lock::Attempt::Held(lock) => lock,
-        lock::Attempt::Busy(who) => return Err(Error::Busy(who)),
-    };
-    let point = HandoverPoint::open(home, Channel::Data)?;
-    let open = |dir: Option<&Dir>| {
-        dir.ok_or(Error::Internal("a home of data has no folder for restores"))?
-            .try_clone()
-            .map_err(Error::from)
-    };
-    Ok(Held {
-        _lock: lock,
-        source,
-        state: Dir::create_all(state.join("restore"), 0o700)?,
-        private: open(point.restored())?,
-        drop_point: open(point.restore())?,
-    })
-}
-
-/// What is in the place that was named, or in the drop point.
-pub fn look(from: Option<&Path>, drop_point: &Dir) -> Result<(Catch, PathBuf)> {
-    let Some(from) = from else {
-        return Ok((find::look_through(drop_point)?, drop_point.path().to_path_buf()));
-    };
-    let catch = match Dir::open(from) {
-        Ok(dir) => find::look_through(&dir)?,
-        Err(e) if e.errno() == Some(libc::ENOTDIR) => {
-            let parent = from.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            find::look_into(&Dir::open(parent)?, from.file_name().unwrap_or_default())?
-        }
-        Err(e) => return Err(e.into()),
-    };
-    Ok((catch, from.to_path_buf()))
-}
-
-/// A candidate for the report.
-pub fn row(
-    candidate: &Candidate,
-    ledger: &BTreeMap<GenerationId, Seal>,
-    given: Option<Seal>,
-) -> restore::Candidate {
-    let generation = candidate.found.as_ref().map(|f| &f.generation);
-    let trust = candidate.found.as_ref().map_or(Trust::Unknown, |f| pick::trust(f, ledger, given));
-    restore::Candidate {
-        id: candidate.id.to_string(),
-        place: show(candidate.shown.as_os_str().as_encoded_bytes()),
-        source: generation.map(|g| g.source.to_string()),
-        channel: generation.map(|g| g.channel.to_string()),
-        sequence: generation.map(|g| g.sequence),
-        lineage: generation.map(|g| show(g.lineage.as_bytes())),
-        seal: candidate.found.as_ref().map(|f| f.seal.to_string()),
-        collected: generation.map(|g| g.started),
-        condition: match candidate.condition {
-            Condition::Unread => "unread",
-            Condition::Unverified => "unverified",
-            Condition::Whole => "whole",
-            Condition::Torn(_) => "torn",
-        }
-        .to_owned(),
-        torn: candidate.torn(&[]).into_iter().take(20).map(str::to_owned).collect(),
-        trust: word(trust).to_owned(),
-        failed: generation
-            .map(|g| g.elements.iter().filter(|e| !e.ok).map(|e| e.name.to_string()).collect())
-            .unwrap_or_default(),
-        bytes: generation.map(|g| g.bytes),
-    }
-}
-
-fn word(trust: Trust) -> &'static str {
-    match trust {
-        Trust::Ledger => "ledger",
-        Trust::Given => "given",
-        Trust::Unknown => "unknown",
-        Trust::Other => "other",
-    }
-}
-
 struct Run<'a> {
     setup: &'a Setup<'a>,
     ask: &'a Ask<'a>,
@@ -222,7 +130,12 @@ impl Run<'_> {
         if Journal::load(&held.state)?.is_none() {
             copy::sweep(&held.private, None)?;
         }
-        done
+        done?;
+        if !ask.dry_run {
+            let detail = "into the running application";
+            held.note(found.id(), self.report.started, "restored", detail, &mut self.report.findings);
+        }
+        Ok(())
     }
 
     fn recover(&mut self, held: &Held) -> Result<Recovered> {
@@ -235,7 +148,13 @@ impl Run<'_> {
             }
             return Ok(Recovered::Nothing);
         }
-        finish::recover(&held.state, &held.private, &self.setup.source.elements, &mut self.report.findings)
+        let cut = Journal::load(&held.state)?;
+        let findings = &mut self.report.findings;
+        let recovered = finish::recover(&held.state, &held.private, &self.setup.source.elements, findings)?;
+        if let (Some(journal), Recovered::Finished) = (cut, recovered) {
+            held.note(&journal.id, journal.started, "restored", "it was cut, and finished later", findings);
+        }
+        Ok(recovered)
     }
 
     fn tell(&mut self, catch: &Catch, ledger: &BTreeMap<GenerationId, Seal>) {

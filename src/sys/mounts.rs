@@ -44,11 +44,8 @@ impl Mounts {
 
     /// Another place at which something at or below a path is mounted: renaming the path would not change it there.
     pub fn elsewhere(&self, path: &Path) -> Option<&Path> {
-        let holder = self
-            .0
-            .iter()
-            .filter(|m| path.starts_with(&m.point))
-            .max_by_key(|m| m.point.iter().count())?;
+        let holder =
+            self.0.iter().filter(|m| path.starts_with(&m.point)).max_by_key(|m| m.point.iter().count())?;
         let inside = holder.root.join(path.strip_prefix(&holder.point).ok()?);
         self.0
             .iter()

@@ -21,7 +21,11 @@ fn source(lab: &Lab, image: Image, element: &str) -> Host {
 }
 
 fn script(host: &Host, name: &str) {
-    host.put(&format!("/etc/handover/{name}"), block("sh", &format!("/etc/handover/{name}")).as_bytes(), 0o755);
+    host.put(
+        &format!("/etc/handover/{name}"),
+        block("sh", &format!("/etc/handover/{name}")).as_bytes(),
+        0o755,
+    );
 }
 
 /// Puts what waits into the drop point.
@@ -34,7 +38,8 @@ fn query(host: &Host, database: &str, sql: &str) -> String {
     host.must_as("postgres", &psql).text().trim().to_owned()
 }
 
-const BASES: &str = "select string_agg(datname, ' ' order by datname) from pg_database where not datistemplate";
+const BASES: &str =
+    "select string_agg(datname, ' ' order by datname) from pg_database where not datistemplate";
 
 #[test]
 fn postgresql() {
@@ -43,13 +48,18 @@ fn postgresql() {
     script(&shop, "swap-postgresql");
     shop.must("pg_ctlcluster 15 main start");
     shop.must_as("postgres", "createdb shop && pgbench --quiet -i -s 3 shop");
-    query(&shop, "shop", "create table fixed as select id, md5(id::text) as text from generate_series(1, 50000) id");
+    query(
+        &shop,
+        "shop",
+        "create table fixed as select id, md5(id::text) as text from generate_series(1, 50000) id",
+    );
     let sum = "select count(*), md5(string_agg(id || text, chr(10) order by id)) from fixed";
     let fixed = query(&shop, "shop", sum);
     shop.must_as("postgres", "nohup pgbench --client 2 --time 300 shop >/tmp/pgbench 2>&1 & sleep 2");
     pair::collect(&shop);
     // A drill while all is well, under load: nothing of it is left.
-    let drill = shop.must("handover --json restore drill --from /home/dataBackupSource/transport-outgoing").json();
+    let drill =
+        shop.must("handover --json restore drill --from /home/dataBackupSource/transport-outgoing").json();
     assert_eq!((&drill["ok"], &drill["elements"][0]["probed"]), (&true.into(), &true.into()), "{drill}");
     assert_eq!(query(&shop, "postgres", BASES), "postgres shop");
     // The day: a table is gone, and the load goes on.
@@ -59,7 +69,8 @@ fn postgresql() {
     assert_eq!(report["promoted"], 1, "{report}");
     assert_eq!(query(&shop, "shop", sum), fixed);
     let bases = query(&shop, "postgres", BASES);
-    let kept = bases.split(' ').find(|name| name.starts_with("shop_replaced_")).unwrap_or_else(|| panic!("{bases}"));
+    let kept =
+        bases.split(' ').find(|name| name.starts_with("shop_replaced_")).unwrap_or_else(|| panic!("{bases}"));
     assert_eq!(bases.split(' ').count(), 3, "{bases}");
     assert!(query(&shop, kept, "select count(*) from pgbench_accounts").parse::<u64>().unwrap() > 0);
     let sums = query(
@@ -93,7 +104,8 @@ fn sqlite() {
     shop.must(&format!("nohup sh -c \"{writer}\" >/tmp/writer 2>&1 & sleep 2"));
     let sums = "sqlite3 /srv/app/app.db 'select count(*) > 1, sum(a) = sum(b) from t'";
     pair::collect(&shop);
-    let drill = shop.must("handover --json restore drill --from /home/dataBackupSource/transport-outgoing").json();
+    let drill =
+        shop.must("handover --json restore drill --from /home/dataBackupSource/transport-outgoing").json();
     assert_eq!(drill["ok"], true, "{drill}");
     shop.must("touch /tmp/stop; while [ ! -e /tmp/stopped ]; do sleep 0.1; done");
     shop.must("sqlite3 /srv/app/app.db 'delete from t'");
@@ -118,7 +130,8 @@ fn a_directory_with_a_service() {
     let served = |shop: &Host| shop.must(&format!("bash -c \"{page}\"")).text().trim().to_owned();
     let before = pair::manifest(&shop, "/srv/site");
     pair::collect(&shop);
-    let drill = shop.must("handover --json restore drill --from /home/dataBackupSource/transport-outgoing").json();
+    let drill =
+        shop.must("handover --json restore drill --from /home/dataBackupSource/transport-outgoing").json();
     assert_eq!(drill["ok"], true, "{drill}");
     shop.must("rm /srv/site/index.html && echo new >/srv/site/index.html && touch /srv/site/more");
     assert_eq!(served(&shop), "new");

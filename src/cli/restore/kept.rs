@@ -11,7 +11,7 @@ use super::{
 use crate::{
     config::Config,
     report::{Exit, Finding, exit_of},
-    restore::{clean, error::Error, journal::Replaced, run::hold},
+    restore::{clean, error::Error, held::hold, journal::Replaced},
     sys::{self, clock},
 };
 

@@ -11,7 +11,7 @@ use crate::{
     report::{Exit, restore::Candidate},
     restore::{
         error::Error,
-        run::{look, row},
+        held::{look, row},
     },
     store::{ledger, places},
     sys::{Dir, clock},

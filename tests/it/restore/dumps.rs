@@ -133,6 +133,7 @@ fn a_drill_runs_the_probes_beside_the_live_one_and_never_promotes() {
         (vec!["live".into()], "good new".into())
     );
     assert_eq!(fs::read_dir(host.lab.path("home/restored")).unwrap().count(), 0);
+    assert!(host.lab.text("home/gate/history").contains("\"drilled\""));
     // The next generation carries it to the sink.
     let next = host.collect();
     let text = fs::read_to_string(host.waiting(&next).join("generation.toml")).unwrap();

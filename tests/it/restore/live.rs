@@ -31,6 +31,7 @@ fn the_newest_generation_takes_the_place_of_what_is_there_and_the_old_is_kept_un
     assert_eq!(report["generation"]["id"], id.as_str());
     assert_eq!(names(&host.lab.path("home/restored")), [id.as_str()]);
     assert!(names(&host.lab.path("home/restore")).is_empty());
+    assert!(host.lab.text("home/gate/history").contains("\"restored\""));
     let kept = host.left_over();
     assert_eq!(kept.len(), 2, "{kept:?}");
     let kept_mode = fs::metadata(host.lab.path("app").join(&kept[0])).unwrap().mode() & 0o777;
