@@ -14,7 +14,9 @@ use super::{
 };
 use crate::{
     manifest::{Digest, Generation, Kind, entry, names},
-    sys::{self, Dir, copy, durable, name::Name, progress::Progress, room::Room, show, signals, users},
+    sys::{
+        self, Dir, copy, durable, name::Name, progress::Progress, random, room::Room, show, signals, users,
+    },
 };
 
 /// Copies a generation's folder into `to` and proves all of it: of its content only these elements, or all.
@@ -163,3 +165,20 @@ pub fn sweep(private: &Dir, keep: Option<&OsStr>) -> Result<()> {
 
 /// How names of what is made there for one run begin.
 pub const TEMPORARY: &str = ".restoring-";
+
+/// A folder for this run in `restored/`.
+#[derive(Debug)]
+pub struct Temporary {
+    /// Its name there.
+    pub name: String,
+    /// The folder.
+    pub dir: Dir,
+}
+
+impl Temporary {
+    /// Makes it.
+    pub fn new(private: &Dir) -> Result<Self> {
+        let name = format!("{}{}", TEMPORARY, random::hex(6)?);
+        Ok(Self { dir: private.create_dir(&name, 0o700)?, name })
+    }
+}

@@ -113,6 +113,12 @@ pub enum DumpState {
 }
 
 impl Journal {
+    /// The journal of a restore that begins.
+    pub fn new(id: GenerationId, started: Timestamp, copy: &str, delivered: Option<PathBuf>) -> Self {
+        let (phase, copy) = (Phase::Building, copy.to_owned());
+        Self { format: 1, id, started, phase, units: Vec::new(), dumps: Vec::new(), copy, delivered }
+    }
+
     /// The one of a restore that was cut, if there is one.
     pub fn load(state: &Dir) -> Result<Option<Self>> {
         let Some(bytes) = state.read_if_any(JOURNAL, LIMIT)? else { return Ok(None) };

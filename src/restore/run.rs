@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{
     apply::{self, Applying, Done},
-    copy,
+    copy::{self, Temporary},
     error::{Error, Result},
     find::{Candidate, Catch, Condition, Place},
     finish::{self, Recovered},
@@ -29,7 +29,7 @@ use crate::{
         restore::{self, RestoreRun},
     },
     store::ledger,
-    sys::{Dir, progress::Progress, random, show},
+    sys::{Dir, progress::Progress, show},
 };
 
 /// What a run is given.
@@ -88,6 +88,18 @@ pub fn run(setup: &Setup<'_>, ask: &Ask<'_>) -> RestoreRun {
     run.report.finished = (setup.clock)();
     run.report.exit = exit_of(&run.report.findings);
     run.report
+}
+
+/// The folder of a candidate; a tar is unpacked.
+fn opened(candidate: &Candidate, temporary: &Temporary, progress: &Progress) -> Result<Dir> {
+    match &candidate.place {
+        Place::Folder(dir) => Ok(dir.try_clone()?),
+        Place::Tar { file, format, folder, bytes } => {
+            progress.begin("unpacking", 0, *bytes);
+            copy::check_room(&temporary.dir, *bytes)?;
+            tarball::unpack(file, *format, folder, &temporary.dir.create_dir("tar", 0o700)?)
+        }
+    }
 }
 
 struct Run<'a> {
@@ -170,14 +182,7 @@ impl Run<'_> {
         let candidate = &list[at];
         let found = candidate.found.as_ref().ok_or(Error::Internal("no generation"))?;
         let generation = &found.generation;
-        let from = match &candidate.place {
-            Place::Folder(dir) => dir.try_clone()?,
-            Place::Tar { file, format, folder, bytes } => {
-                setup.progress.begin("unpacking", 0, *bytes);
-                copy::check_room(&temporary.dir, *bytes)?;
-                tarball::unpack(file, *format, folder, &temporary.dir.create_dir("tar", 0o700)?)?
-            }
-        };
+        let from = opened(candidate, temporary, setup.progress)?;
         let copied = if ask.dry_run {
             self.report.findings.push(Finding::new(
                 Kind::Note,
@@ -205,16 +210,7 @@ impl Run<'_> {
             proven: &proven,
             copied: &copied,
             progress: setup.progress,
-            journal: Journal {
-                format: 1,
-                id: generation.id.clone(),
-                started: self.report.started,
-                phase: Phase::Building,
-                units: Vec::new(),
-                dumps: Vec::new(),
-                copy: temporary.name.clone(),
-                delivered,
-            },
+            journal: Journal::new(generation.id.clone(), self.report.started, &temporary.name, delivered),
         };
         if let Some(command) = &setup.config.procedure {
             return apply::procedure(&mut applying, command, copied.path(), config::GENERATION);
@@ -291,18 +287,5 @@ impl Run<'_> {
         let shown = |path: &PathBuf| show(path.as_os_str().as_encoded_bytes());
         self.report.replaced = done.replaced.iter().map(shown).collect();
         self.report.findings.extend(done.findings);
-    }
-}
-
-/// A folder for this run in `restored/`.
-struct Temporary {
-    name: String,
-    dir: Dir,
-}
-
-impl Temporary {
-    fn new(private: &Dir) -> Result<Self> {
-        let name = format!("{}{}", copy::TEMPORARY, random::hex(6)?);
-        Ok(Self { dir: private.create_dir(&name, 0o700)?, name })
     }
 }

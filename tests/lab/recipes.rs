@@ -139,5 +139,7 @@ fn a_directory_with_a_service() {
     let report = shop.must("handover --json restore --yes").json();
     assert_eq!((&report["exchanged"], &report["in_place"]), (&1.into(), &0.into()), "{report}");
     assert_eq!(served(&shop), "old");
+    // What was carried over has a second name in what is kept.
+    shop.must("handover restore clean");
     pair::assert_same(&before, &pair::manifest(&shop, "/srv/site"), "the directory");
 }

@@ -53,7 +53,7 @@ fn tell(context: &Context, list: &[Replaced], findings: &[Finding], dry_run: boo
             path(&kept.folder),
         ]
     };
-    if !list.is_empty() && !(context.quiet && !dry_run) {
+    if !list.is_empty() && (!context.quiet || dry_run) {
         let head = ["path", "element", "replaced by", "age#", "kept in"];
         show::data(&show::table(&head, list.iter().map(row).collect()));
     }

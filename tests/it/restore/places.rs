@@ -138,3 +138,19 @@ fn any_folder_that_is_named_and_the_source_store_is_one() {
     assert!(list.out.contains(&id) && list.out.contains("made here"), "{}", list.out);
     assert!(Path::new(&host.lab.path("home/restore")).is_dir());
 }
+
+#[test]
+fn between_lineages_the_id_decides_and_that_is_said() {
+    let host = Host::new();
+    host.fill("old");
+    let elder = host.init().collect();
+    host.deliver(&elder);
+    // The host is rebuilt: another lineage, which begins with sequence 1 again.
+    fs::remove_dir_all(host.lab.path("state")).unwrap();
+    settle();
+    let younger = host.collect();
+    host.deliver(&younger);
+    let plan = host.lab.run(&["restore", "plan", "--json"]).exits(0).json();
+    assert_eq!(plan["generation"]["id"], younger.as_str());
+    assert!(plan["generation"]["why"].as_str().unwrap().contains("2 lineages"), "{plan:#}");
+}
