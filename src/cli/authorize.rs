@@ -27,7 +27,7 @@ fn authorize(context: &Context, source: &config::Source, args: &AuthorizeArgs) -
     let configuration = |e: &dyn std::fmt::Display| (Exit::Configuration, e.to_string());
     let key = PublicKey::parse(&read(&args.key).map_err(|e| (Exit::Usage, e))?)
         .map_err(|e| (Exit::Usage, e.to_string()))?;
-    let user = transport_user(source).map_err(|e| configuration(&e))?;
+    let user = transport_user(&source.home).map_err(|e| configuration(&e))?;
     let handover = own_path().map_err(|e| configuration(&e))?;
     let home = (source.home != Path::new(&user.home)).then(|| source.home.clone());
     let binding = Binding { handover, to: To::Gate("data"), home, from: args.from.clone() };
@@ -58,7 +58,8 @@ fn authorize(context: &Context, source: &config::Source, args: &AuthorizeArgs) -
     Ok(())
 }
 
-fn read(key: &Path) -> Result<String, String> {
+/// Reads a public key from a file, or from standard input for `-`.
+pub(super) fn read(key: &Path) -> Result<String, String> {
     let shown = sys::show(key.as_os_str().as_encoded_bytes());
     let limit = keys::KEY_LIMIT as u64 + 1;
     let mut text = String::new();
@@ -71,12 +72,12 @@ fn read(key: &Path) -> Result<String, String> {
 }
 
 /// The owner of the Handover Point: whom the sink logs in as.
-fn transport_user(source: &config::Source) -> Result<users::User, String> {
+pub(super) fn transport_user(home: &Path) -> Result<users::User, String> {
     // As root everything is checked; without root, the folders that are ours.
     let point = if users::is_root() {
-        HandoverPoint::open(&source.home, Channel::Data)
+        HandoverPoint::open(home, Channel::Data)
     } else {
-        HandoverPoint::open_for_gate(&source.home)
+        HandoverPoint::open_for_gate(home)
     };
     let (uid, _) = point.map_err(|e| e.to_string())?.transport_user();
     users::find_id(uid)

@@ -1,10 +1,14 @@
 //! `handover restore`.
 
 mod drill;
+mod gate;
+mod grant;
 mod kept;
 mod live;
 mod look;
 mod to;
+
+pub(super) use gate::run as gate;
 
 use std::path::PathBuf;
 
@@ -25,9 +29,8 @@ pub(super) fn dispatch(context: &Context, args: RestoreArgs) -> Exit {
         RestoreAction::Plan(args) => run(context, &RestoreRunArgs { dry_run: true, ..args }),
         RestoreAction::List(args) if args.replaced => kept::list(context),
         RestoreAction::List(args) => look::run(context, &args),
-        RestoreAction::Grant(_) | RestoreAction::Gate(_) => {
-            Err(fail(Exit::Usage, &"`restore grant` and its gate are not in this build"))
-        }
+        RestoreAction::Grant(args) => Ok(grant::run(context, &args)),
+        RestoreAction::Gate(_) => Err(fail(Exit::Usage, &"the gate is for a granted key alone")),
         RestoreAction::Drill(args) => drill::run(context, &args),
         RestoreAction::Undo { dry_run, yes } => kept::undo(context, dry_run, yes),
         RestoreAction::Clean(args) => kept::clean(context, args.dry_run),

@@ -13,12 +13,12 @@ pub(super) use self::fetch::{connect, host_of};
 use super::{
     Context,
     args::{QuarantineAction, SinkAction},
-    enroll, fail, setup, show,
+    deliver, enroll, fail, setup, show,
 };
 use crate::{
     config::{self, Config, Place, SinkRole, SinkSource},
     report::Exit,
-    sink::run,
+    sink::{run, status::lock_file},
     store::{self, SourceStore, sink_store::SinkStore},
     sys::{Dir, child, lock, name::Name, users},
 };
@@ -71,11 +71,11 @@ impl Sink<'_> {
     }
 
     /// What it keeps of a source, locked against runs while a subcommand of this name changes it.
-    fn locked(&self, name: &Name, action: &str) -> Result<(Arc<SourceStore>, lock::Lock), Exit> {
+    pub(super) fn locked(&self, name: &Name, action: &str) -> Result<(Arc<SourceStore>, lock::Lock), Exit> {
         self.one(name)?;
         let (store, state) = self.open()?;
         let what = format!("handover {} {action}", self.config.role);
-        let lock = match lock::try_exclusive(&state.join(format!("lock-{name}")), &what) {
+        let lock = match lock::try_exclusive(&state.join(lock_file(name.as_str())), &what) {
             Ok(lock::Attempt::Held(lock)) => lock,
             Ok(lock::Attempt::Busy(who)) => {
                 return Err(fail(Exit::Busy, &format!("{name}: another run holds the lock: {who}")));
@@ -132,7 +132,7 @@ fn act(context: &Context, config: &Config, sink: &Sink<'_>, action: SinkAction) 
             Ok(setup::sink(context, config, sink, user.as_deref(), dry_run))
         }
         SinkAction::Enroll(args) => Ok(enroll::run(context, config, sink, &args)),
-        SinkAction::Status { names } => status::status(context, sink, &names),
+        SinkAction::Status { names, how } => status::status(context, sink, &names, &how),
         SinkAction::List { names } => list::list(context, sink, &names),
         SinkAction::Ls { name, id, path } => content::ls(context, sink, &name, &id, path.as_deref()),
         SinkAction::Find { name, pattern } => content::find(context, sink, &name, &pattern),
@@ -152,6 +152,7 @@ fn act(context: &Context, config: &Config, sink: &Sink<'_>, action: SinkAction) 
         SinkAction::Pin { name, id, label, remove } => {
             change(sink, &name, "pin", |store| if remove { store.unpin(&id) } else { store.pin(&id, &label) })
         }
+        SinkAction::Deliver(args) => deliver::run(context, sink, &args),
         SinkAction::Quarantine { action } => quarantine(context, sink, &action),
     }
 }

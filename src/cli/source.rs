@@ -1,22 +1,26 @@
 //! `handover source`.
 
-use std::{path::PathBuf, sync::Arc};
-
-use serde::Serialize;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{
     Context,
-    args::{SourceAction, SourceArgs},
+    args::{SourceAction, SourceArgs, StatusArgs},
     authorize, fail, host,
+    monitor::{self, View},
     progress::Display,
     setup, show,
 };
 use crate::{
     config::{self, Config, ElementKind},
     manifest::Channel,
-    report::{Exit, SourceRun},
-    source::run::{self, Setup},
-    source::status,
+    report::{Exit, SourceRun, runs::Activity},
+    source::{
+        run::{self, Setup, finding_of},
+        status::{self, Standing},
+    },
     store::handover_point::HandoverPoint,
     sys::{self, Dir, clock, progress::Progress},
 };
@@ -37,11 +41,11 @@ pub(super) fn dispatch(context: &Context, args: SourceArgs) -> Exit {
         SourceAction::Init { user, dry_run } => setup::source(context, source, user.as_deref(), dry_run),
         SourceAction::Authorize(args) => authorize::run(context, source, &args),
         SourceAction::Gate(_) => fail(Exit::Usage, &"the gate is for the key of a sink alone"),
-        SourceAction::Status => show_status(context, &config, source),
+        SourceAction::Status(how) => show_status(context, &config, source, &how),
     }
 }
 
-fn state(config: &Config) -> PathBuf {
+pub(super) fn state(config: &Config) -> PathBuf {
     config.state.join("source")
 }
 
@@ -60,9 +64,6 @@ fn collect(context: &Context, config: &Config, source: &config::Source, timings:
         clock: &clock::now,
     });
     drop(display);
-    if let Err(e) = status::note(&state, &report) {
-        show::talk(&format!("error: the status could not be written: {e}"));
-    }
     if timings {
         show::timings(&report.source, &report.timings);
     }
@@ -137,78 +138,65 @@ fn dry_run(source: &config::Source) -> Exit {
     }
 }
 
-#[derive(Serialize)]
-struct Status {
-    source: String,
-    waiting: Vec<StatusRow>,
-    stored: Vec<StatusRow>,
-    last_attempt: Option<SourceRun>,
-    last_success: Option<SourceRun>,
-}
-
-#[derive(Serialize)]
-struct StatusRow {
-    id: String,
-    sequence: u64,
-    seal: String,
-    files: u64,
-    bytes: u64,
-    state: &'static str,
-}
-
-fn show_status(context: &Context, config: &Config, source: &config::Source) -> Exit {
-    let status = match read_status(config, source) {
-        Ok(status) => status,
-        Err(e) => return fail(Exit::Configuration, &e),
-    };
-    if context.json {
-        return show::json(&status);
+/// What the standing of this source is made from.
+pub(super) fn place<'a>(source: &'a config::Source, state: &'a Path) -> status::Place<'a> {
+    status::Place {
+        name: source.name.as_str(),
+        home: &source.home,
+        channel: Channel::Data,
+        state,
+        alarm_after: source.alarm_after,
+        max_waiting: source.max_waiting,
     }
-    let rows = status.waiting.iter().chain(&status.stored).map(|row| {
+}
+
+fn show_status(context: &Context, config: &Config, source: &config::Source, how: &StatusArgs) -> Exit {
+    let (now, state) = (clock::now(), state(config));
+    match status::standing(&place(source, &state), now) {
+        Ok(standing) if how.is_for_people() => table(context, &standing, now),
+        Ok(standing) => {
+            monitor::tell(context, how, &[monitor::of_source(&standing, source.alarm_after, now)])
+        }
+        Err(e) if how.is_for_people() => fail(Exit::Configuration, &e),
+        Err(e) => {
+            let finding = finding_of(&e.into(), source.name.as_str());
+            let view = View::failed("source", Channel::Data, source.name.as_str(), &finding);
+            monitor::tell(context, how, &[view])
+        }
+    }
+}
+
+fn table(context: &Context, standing: &Standing, now: jiff::Timestamp) -> Exit {
+    if context.json {
+        return show::json(standing);
+    }
+    let rows = standing.waiting.iter().chain(&standing.stored).map(|row| {
         vec![
             row.id.clone(),
             row.sequence.to_string(),
+            show::age(row.collected, now),
             row.files.to_string(),
             show::size(row.bytes),
             row.state.to_owned(),
         ]
     });
-    show::data(&show::table(&["generation", "sequence#", "files#", "size#", "state"], rows.collect()));
-    let now = clock::now();
-    let line = |what: &str, run: &Option<SourceRun>| match run {
-        Some(run) => format!("{what}: {} ago, {}", show::age(run.finished, now), run.exit.name()),
-        None => format!("{what}: never"),
+    let head = ["generation", "sequence#", "age#", "files#", "size#", "state"];
+    show::data(&show::table(&head, rows.collect()));
+    if standing.condemned > 0 {
+        let condemned = show::count(standing.condemned, "condemned generation", "condemned generations");
+        show::data(&format!("{condemned} can be taken back"));
+    }
+    let ago = |at: Option<jiff::Timestamp>| {
+        at.map_or_else(|| "never".to_owned(), |at| format!("{} ago", show::age(at, now)))
     };
-    show::data(&line("last attempt", &status.last_attempt));
-    show::data(&line("last success", &status.last_success));
+    let attempt = standing.last_attempt.as_ref();
+    let how = attempt.map_or_else(String::new, |run| format!(", {}", run.exit.name()));
+    show::data(&format!("last attempt: {}{how}", ago(attempt.map(|run| run.finished))));
+    show::data(&format!("last success: {}", ago(standing.last_success_at)));
+    show::data(&format!("newest data that a sink has: {}", ago(standing.accepted_at)));
+    if let Activity::Running { began } = standing.activity {
+        show::data(&format!("a run is at work, for {}", show::age(began, now)));
+    }
+    monitor::concerns(&standing.concerns);
     Exit::Ok
-}
-
-fn read_status(config: &Config, source: &config::Source) -> Result<Status, crate::store::Error> {
-    let point = HandoverPoint::open(&source.home, Channel::Data)?;
-    let row = |found: &crate::store::Found, state| StatusRow {
-        id: found.id().to_string(),
-        sequence: found.generation.sequence,
-        seal: found.seal.to_string(),
-        files: found.generation.files,
-        bytes: found.generation.bytes,
-        state,
-    };
-    let listing = point.waiting()?;
-    let waiting = listing.items.iter().map(|w| {
-        let state = match (&w.rejected, w.reading) {
-            (Some(_), _) => "rejected",
-            (None, true) => "being fetched",
-            (None, false) => "waiting",
-        };
-        row(&w.found, state)
-    });
-    let runs = status::read(&state(config))?;
-    Ok(Status {
-        source: source.name.to_string(),
-        waiting: waiting.collect(),
-        stored: point.stored()?.items.iter().map(|s| row(&s.found, "accepted")).collect(),
-        last_attempt: runs.last_attempt,
-        last_success: runs.last_success,
-    })
 }

@@ -23,7 +23,7 @@ use self::protocol::{
 };
 pub use self::{
     facts::{GateFacts, Quiet},
-    serve::{Sending, Served, sender_policy, serve},
+    serve::{Sending, Served, receiver_policy, sender_policy, serve},
 };
 use crate::{
     manifest::{Channel, Digest, GenerationId, Seal, names},

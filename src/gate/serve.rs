@@ -106,3 +106,9 @@ impl Sending {
 pub fn sender_policy(rsync: &Path, folder: &Path) -> sandbox::Policy {
     sandbox::Policy::of_programs([rsync]).reading(folder)
 }
+
+/// The cage in which rsync receives a delivery into a folder: it can write that, and read nothing but what it needs to
+/// start. No file can grow beyond `largest` bytes.
+pub fn receiver_policy(rsync: &Path, folder: &Path, largest: u64) -> sandbox::Policy {
+    sandbox::Policy { largest_file: Some(largest), ..sandbox::Policy::of_programs([rsync]).writing(folder) }
+}

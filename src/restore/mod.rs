@@ -15,6 +15,7 @@ pub mod error;
 pub mod exchange;
 pub mod find;
 pub mod finish;
+pub mod gate;
 pub mod held;
 pub mod journal;
 pub mod pick;

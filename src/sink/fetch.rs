@@ -10,7 +10,7 @@ use crate::{
     gate::protocol::{Offer, Part},
     manifest::{self, Channel, Limits, names},
     remote::{self, Deadlines, Fetch, Fetched},
-    report::{self, Finding, Kind},
+    report::{self, Condemned, Finding, Kind},
     store::{
         self, Stored,
         meta::{Expect, MetaError},
@@ -156,6 +156,7 @@ pub fn fetch(one: &mut One<'_>, offer: &Offer) -> Result<Stored, Failed> {
     // A damaged one serves too: what is wrong in it is fetched, and one bad file makes nobody fetch all the others.
     let bases: Vec<Stored> = bases.into_iter().rev().collect();
     let mut wire = 0;
+    one.journal(&offer.id, "fetching", format!("{} files, {} bytes are offered", offer.files, offer.bytes));
     let meta = one.timed("manifests", |one| take_meta(one, offer, bases.first(), &mut wire))?;
     let policy = Policy {
         verify: verify(one.setup.config.verify),
@@ -176,11 +177,20 @@ pub fn fetch(one: &mut One<'_>, offer: &Offer) -> Result<Stored, Failed> {
     check_room(one, offer, &planned)?;
     let to_fetch = planned.to_fetch();
     let checked = transfer_and_check(one, offer, planned, &effort, &mut wire)?;
-    one.progress.begin(format!("storing {}", offer.id), 0, 0);
     let counts = checked.counts();
+    one.journal(
+        &offer.id,
+        "checked",
+        format!(
+            "verify {}: {} files hashed, {} read again, {} linked",
+            policy.verify, counts.hashed, counts.reread, counts.linked
+        ),
+    );
+    one.progress.begin(format!("storing {}", offer.id), 0, 0);
     let host = one.setup.host.to_owned();
     let committed = one.timed("commit", |one| checked.commit(&host, one.now()))?;
     let (Committed::New(stored) | Committed::Already(stored)) = committed;
+    one.journal(&offer.id, "stored", format!("as number {}", stored.receipt.sequence));
     let generation = &stored.found.generation;
     one.report.stored.push(report::Fetched {
         id: offer.id.to_string(),
@@ -357,6 +367,7 @@ fn transfer_and_check(
             break;
         }
     }
+    one.journal(&offer.id, "fetched", format!("{wire} bytes over the wire"));
     one.progress.begin(format!("checking {}", offer.id), 0, 0);
     match one.timed("check", |_| planned.check(effort)) {
         Ok(checked) => Ok(checked),
@@ -406,6 +417,8 @@ fn transfer(one: &One<'_>, offer: &Offer, planned: &Planned, proving: bool) -> R
 /// It failed its check twice: the source is told what was damaged, and it goes into quarantine.
 fn put_aside(one: &mut One<'_>, offer: &Offer, why: &str, bad: &[Bad]) -> Result<Failed, Failed> {
     one.store.quarantine(&offer.id, offer.seal, why, one.now())?;
+    one.report.put_aside.push(Condemned { id: offer.id.to_string(), reason: why.to_owned() });
+    one.journal(&offer.id, "put aside", why.to_owned());
     let paths: Vec<&[u8]> = bad.iter().map(|b| b.path.as_slice()).collect();
     if let Err(e) = one.remote()?.reject(&offer.id, offer.seal, &paths) {
         one.find(Finding::new(

@@ -5,9 +5,12 @@ use crate::{config::SinkRole, manifest::Channel};
 
 pub mod candidates;
 pub mod choice;
+pub mod deliver;
 pub mod enroll;
 pub mod fetch;
+pub mod journal;
 pub mod key;
+pub mod life;
 pub mod one;
 pub mod prune;
 pub mod query;

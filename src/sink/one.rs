@@ -8,15 +8,17 @@ use super::{
     channel,
     choice::{Choice, Known, choose},
     fetch::{self, Failed},
-    prune,
+    journal,
+    prune::{self, Pruned},
     run::Setup,
     status,
 };
 use crate::{
     config::{self, SinkRole},
     gate::protocol::{AcceptOutcome, Offer, Offers},
+    manifest::GenerationId,
     remote::Remote,
-    report::{Finding, Kind, SinkSource, Timing, exit_of},
+    report::{Condemned, Finding, Kind, SinkSource, Timing, exit_of},
     store::{self, SourceStore, Stored, sink_store::SinkStore},
     sys::{Dir, lock, progress::Progress, show, signals},
 };
@@ -34,6 +36,7 @@ pub fn empty_report(name: &str) -> SinkSource {
         stored: Vec::new(),
         accepted: Vec::new(),
         condemned: Vec::new(),
+        put_aside: Vec::new(),
         findings: Vec::new(),
         timings: Vec::new(),
     }
@@ -50,7 +53,7 @@ pub fn run(
     let name = source.name.as_str();
     let mut report = empty_report(name);
     let what = format!("handover {} run of {name}", setup.config.role);
-    let _lock = match lock::try_exclusive(&state.join(format!("lock-{name}")), &what) {
+    let _lock = match lock::try_exclusive(&state.join(status::lock_file(name)), &what) {
         Ok(lock::Attempt::Held(lock)) => lock,
         Ok(lock::Attempt::Busy(who)) => {
             let text = format!("another run holds the lock: {who}");
@@ -63,15 +66,20 @@ pub fn run(
         }
     };
     let started = (setup.clock)();
+    if !setup.dry_run
+        && let Err(e) = status::begin(state, name, started)
+    {
+        report.findings.push(fetch::store_finding(setup.config.role, name, &e.into()));
+    }
     let worked = store.source(&source.name).map_err(Failed::from).and_then(|store| {
-        let mut one = One { setup, source, store, progress, report: &mut report, remote: None };
+        let mut one = One { setup, source, store, state, progress, report: &mut report, remote: None };
         one.steps()
     });
     if let Err(failed) = worked {
         report.findings.push(failed.finding(setup.config.role, name));
     }
     if !setup.dry_run
-        && let Err(e) = status::note(state, &report, started, (setup.clock)())
+        && let Err(e) = status::finish(state, &report, started, (setup.clock)())
     {
         report.findings.push(fetch::store_finding(setup.config.role, name, &e.into()));
     }
@@ -86,6 +94,8 @@ pub struct One<'a> {
     pub source: &'a config::SinkSource,
     /// What the sink keeps of it.
     pub store: Arc<SourceStore>,
+    /// The state folder of the role.
+    pub state: &'a Dir,
     /// Counted along the way.
     pub progress: &'a Arc<Progress>,
     /// What happened.
@@ -118,10 +128,29 @@ impl One<'_> {
         let pruned =
             self.timed("prune", |one| prune::prune(&one.store, one.source, one.setup.config, one.now()));
         match pruned {
-            Ok(condemned) => self.report.condemned.extend(condemned),
+            Ok(pruned) => self.tell_pruned(pruned),
             Err(e) => self.find(fetch::store_finding(self.role(), "prune", &e)),
         }
         fetched
+    }
+
+    /// Writes into the journal what happened to a generation. That it cannot be written fails nothing.
+    pub fn journal(&mut self, id: &GenerationId, what: &str, detail: String) {
+        let name = self.source.name.as_str();
+        if let Err(e) = journal::note(self.state, name, id, (self.now(), what), detail) {
+            let text = format!("what happened to it could not be noted: {e}");
+            self.find(Finding::new(Kind::Warning, id.as_str(), text));
+        }
+    }
+
+    fn tell_pruned(&mut self, pruned: Pruned) {
+        for (id, reason) in pruned.condemned {
+            self.report.condemned.push(Condemned { id: id.to_string(), reason: reason.clone() });
+            self.journal(&id, "condemned", reason);
+        }
+        for id in pruned.deleted {
+            self.journal(&id, "deleted", "its time to be taken back (undo_for) was over".to_owned());
+        }
     }
 
     /// Connects, and asks what waits.
@@ -331,7 +360,10 @@ impl One<'_> {
         })?;
         let id = offer.id.as_str();
         match answer.outcome {
-            AcceptOutcome::Accepted | AcceptOutcome::Already => self.report.accepted.push(id.to_owned()),
+            AcceptOutcome::Accepted | AcceptOutcome::Already => {
+                self.report.accepted.push(id.to_owned());
+                self.journal(&offer.id, "accepted", "the source took the receipt".to_owned());
+            }
             AcceptOutcome::Later => {
                 self.note(id, "the source takes receipts after its quiet time: the next run accepts")
             }

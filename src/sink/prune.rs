@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::candidates::{candidate, policy};
 use crate::{
     config,
-    report::Condemned,
+    manifest::GenerationId,
     store::{
         Result, SourceStore,
         retention::{self, Decision, Verdict},
@@ -26,23 +26,32 @@ pub fn decide(
     Ok(retention::decide(&candidates, &policy(source, sink, &stored), now))
 }
 
+/// What retention did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// What it condemned, each with the reason.
+    pub condemned: Vec<(GenerationId, String)>,
+    /// What was deleted because it had been condemned for `undo_for`.
+    pub deleted: Vec<GenerationId>,
+}
+
 /// Condemns what retention says, and deletes what was condemned longer than `undo_for` ago.
 pub fn prune(
     store: &Arc<SourceStore>,
     source: &config::SinkSource,
     sink: &config::Sink,
     now: Timestamp,
-) -> Result<Vec<Condemned>> {
-    let mut condemned = Vec::new();
+) -> Result<Pruned> {
+    let mut pruned = Pruned::default();
     for decision in decide(store, source, sink, now)? {
         if let Verdict::Condemn(reason) = &decision.verdict {
             let reason = reason.to_string();
             store.condemn(&decision.id, &reason, now)?;
-            condemned.push(Condemned { id: decision.id.to_string(), reason });
+            pruned.condemned.push((decision.id, reason));
         }
     }
-    store.purge(undo_for(sink), now)?;
-    Ok(condemned)
+    pruned.deleted = store.purge(undo_for(sink), now)?;
+    Ok(pruned)
 }
 
 /// `undo_for` as the store counts it.

@@ -6,6 +6,8 @@ pub mod collect;
 pub mod collecting;
 pub mod copier;
 pub mod dump;
+mod grants;
+pub mod life;
 mod packing;
 pub mod run;
 pub mod seal;

@@ -7,13 +7,15 @@ use jiff::Timestamp;
 use super::{
     collect::Error,
     collecting::{self, Collection, Setting},
+    grants,
     seal::{self, Draftable},
     state::State,
+    status,
 };
 use crate::{
     app::{hooks, services, unfinished},
     config,
-    gate::{self, GateFacts, Quiet},
+    gate::{self, GateFacts, Quiet, protocol::Event},
     manifest::{Channel, Generation, GenerationId, generation},
     report::{Collected, CollectedElement, Finding, Kind, SourceRun, Timing, exit_of},
     store::drilled,
@@ -42,7 +44,7 @@ pub struct Setup<'a> {
 /// Runs all steps. Whatever happens is in the report: a failure too.
 pub fn run(setup: &Setup<'_>) -> SourceRun {
     let started = (setup.clock)();
-    let mut run = Run { setup, started, findings: Vec::new(), timings: Vec::new() };
+    let mut run = Run { setup, started, findings: Vec::new(), timings: Vec::new(), lock: None };
     let generation = match run.steps() {
         Ok(generation) => generation,
         Err(e) => {
@@ -51,7 +53,7 @@ pub fn run(setup: &Setup<'_>) -> SourceRun {
             None
         }
     };
-    SourceRun {
+    let mut report = SourceRun {
         source: setup.config.name.to_string(),
         started,
         finished: (setup.clock)(),
@@ -59,7 +61,22 @@ pub fn run(setup: &Setup<'_>) -> SourceRun {
         exit: exit_of(&run.findings),
         findings: run.findings,
         timings: run.timings,
+    };
+    // Noted before the lock goes: whoever asks between would take the run for one that never ended.
+    if run.lock.is_some()
+        && let Err(e) = status::finish(setup.state, &report)
+    {
+        report.findings.push(unnoted(&e));
+        report.exit = exit_of(&report.findings);
     }
+    report
+}
+
+/// That `status` will not know of this run.
+fn unnoted(error: &sys::Error) -> Finding {
+    let kind = if error.is_storage() { Kind::Storage } else { Kind::Warning };
+    let text = format!("how this run went could not be noted: {error}");
+    Finding::new(kind, "status", text).with_fix("make room or repair the disk of the state folder")
 }
 
 /// What an error that ended a run is called.
@@ -88,21 +105,26 @@ struct Run<'a> {
     started: Timestamp,
     findings: Vec<Finding>,
     timings: Vec<Timing>,
+    /// Held until the report is noted.
+    lock: Option<lock::Lock>,
 }
 
 impl Run<'_> {
     fn steps(&mut self) -> Result<Option<Collected>, Error> {
         let config = self.setup.config;
         let state_dir = Dir::create_all(self.setup.state, 0o700)?;
-        let _lock = match lock::try_exclusive(&state_dir.join("lock"), "handover source run")? {
-            lock::Attempt::Held(lock) => lock,
+        match lock::try_exclusive(&state_dir.join(status::LOCK), "handover source run")? {
+            lock::Attempt::Held(lock) => self.lock = Some(lock),
             lock::Attempt::Busy(who) => {
                 let text = format!("another run holds the lock: {who}");
                 self.find(Finding::new(Kind::Busy, config.name.as_str(), text));
                 return Ok(None);
             }
-        };
+        }
         self.setup.progress.begin("recovering", 0, 0);
+        if let Err(e) = status::begin(&state_dir, self.started) {
+            self.find(unnoted(&e));
+        }
         // First of all: whatever else is wrong tonight, the application runs again.
         self.start_services(&state_dir);
         if self.is_restoring()? {
@@ -113,6 +135,7 @@ impl Run<'_> {
         for done in point.recover(self.started)? {
             self.find(Finding::new(Kind::Note, "recovery", done.to_string()));
         }
+        self.findings.extend(grants::sweep(&point, self.started));
         gate_facts(config, &state.facts().lineage).write(&point)?;
         self.look_at_waiting(&point)?;
         let rejections = point.rejections()?;
@@ -226,7 +249,12 @@ impl Run<'_> {
     fn make_room(&mut self, point: &HandoverPoint) -> Result<(), Error> {
         let config = self.setup.config;
         if !is_quiet(config, self.started) {
-            point.purge_condemned(config.undo_for, self.started)?;
+            // What is known of them goes with their folders, so it is written down before.
+            gate::history::keep(point, self.started)?;
+            for id in point.purge_condemned(config.undo_for, self.started)? {
+                let event = Event { at: self.started, what: "deleted".to_owned(), detail: String::new() };
+                gate::history::note(point, &id, event)?;
+            }
         }
         let room = sys::room::Room::of(&Dir::open(point.home())?)?;
         let reserve = config.reserve.of(room.bytes_total);

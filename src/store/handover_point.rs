@@ -223,7 +223,8 @@ impl HandoverPoint {
                 Some(_) => dir.stat_if_any(names::RECEIPT)?,
                 None => None,
             };
-            let accepted = written.and_then(|s| Timestamp::from_second(s.st_mtime).ok());
+            let accepted = written
+                .and_then(|s| Timestamp::new(s.st_mtime, i32::try_from(s.st_mtime_nsec).unwrap_or(0)).ok());
             Ok(StoredHere { accepted: accepted.unwrap_or(found.generation.finished), receipt, found })
         };
         Ok(Listing { items: found.into_iter().map(look).collect::<Result<_>>()?, strange })

@@ -87,6 +87,13 @@ pub fn append_line(dir: &Dir, name: impl AsRef<OsStr>, line: &str, mode: RawMode
     if length == 0 { sync_dir(dir) } else { Ok(()) }
 }
 
+/// The younger half of a log of lines, from the beginning of a line.
+pub fn younger_half(log: &[u8]) -> &[u8] {
+    let middle = log.len() / 2;
+    let cut = log[middle..].iter().position(|b| *b == b'\n').map_or(log.len(), |n| middle + n + 1);
+    &log[cut..]
+}
+
 /// Renames a file or folder to a name that must be free, then syncs both folders.
 pub fn rename(from: &Dir, name: impl AsRef<OsStr>, to: &Dir, new_name: impl AsRef<OsStr>) -> Result<()> {
     let (name, new_name) = (name.as_ref(), new_name.as_ref());

@@ -55,12 +55,10 @@ pub(super) fn plan(context: &Context, sink: &Sink<'_>, names: &[Name]) -> Outcom
 pub(super) fn now(context: &Context, sink: &Sink<'_>, names: &[Name]) -> Outcome {
     for source in sink.named(names)? {
         let (store, _lock) = sink.locked(&source.name, "prune")?;
-        let condemned =
-            prune::prune(&store, source, sink.config, clock::now()).map_err(|e| sink.refuse(&e))?;
+        let pruned = prune::prune(&store, source, sink.config, clock::now()).map_err(|e| sink.refuse(&e))?;
         if !context.quiet {
-            condemned
-                .iter()
-                .for_each(|c| show::talk(&format!("{}: {} condemned: {}", source.name, c.id, c.reason)));
+            let condemned = pruned.condemned.iter();
+            condemned.for_each(|(id, why)| show::talk(&format!("{}: {id} condemned: {why}", source.name)));
         }
     }
     Ok(Exit::Ok)

@@ -11,17 +11,17 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    HandoverPoint, Listing, Place, accept,
+    HandoverPoint, Listing, Place, StoredHere, accept,
     decide::surplus,
     hold::{Changing, is_read},
-    id_of, owned,
+    id_of, owned, receipt_in,
     reject::elements_ok,
 };
 use crate::{
-    manifest::{Channel, GenerationId, names, receipt::Verify},
+    manifest::{Channel, GenerationId, Receipt, names, receipt::Verify},
     store::{
         Error, Found, Result,
-        retention::{self, Candidate},
+        retention::{self, Candidate, Decision, Policy},
     },
     sys::{Dir, durable, signals},
 };
@@ -52,6 +52,8 @@ pub struct Condemned {
     pub found: Found,
     /// When and why; none if it was put there by hand, and then `undo_for` begins at the next purge.
     pub note: Option<Note>,
+    /// The sink's word, if it had been accepted.
+    pub receipt: Option<Receipt>,
 }
 
 /// A generation that was condemned now.
@@ -69,8 +71,8 @@ impl HandoverPoint {
         let _changing = self.changing()?;
         let (found, strange) = Found::list(&self.condemned)?;
         let look = |found: Found| {
-            let note = read_note(&self.condemned.open_dir(found.id())?)?;
-            Ok(Condemned { found, note })
+            let dir = self.condemned.open_dir(found.id())?;
+            Ok(Condemned { note: read_note(&dir)?, receipt: receipt_in(&dir, &found)?, found })
         };
         Ok(Listing { items: found.into_iter().map(look).collect::<Result<_>>()?, strange })
     }
@@ -80,14 +82,8 @@ impl HandoverPoint {
     pub fn prune(&self, keep: u32, now: Timestamp) -> Result<Vec<Gone>> {
         let changing = self.changing()?;
         let stored = self.list_stored(&changing)?.items;
-        let verified: BTreeSet<&GenerationId> = stored
-            .iter()
-            .filter(|s| s.receipt.as_ref().is_some_and(|r| r.verify != Verify::None))
-            .map(|s| s.found.id())
-            .collect();
-        let candidates = candidates(stored.iter().map(|s| &s.found), |found| verified.contains(found.id()));
         let mut gone = Vec::new();
-        for (index, why) in surplus(&candidates, keep, now) {
+        for (index, why) in surplus(&accepted(&stored), keep, now) {
             let found = &stored[index].found;
             if !is_read(&self.store.open_dir(found.id())?)? {
                 self.condemn(&self.store, found, &why, now, &changing)?;
@@ -95,6 +91,12 @@ impl HandoverPoint {
             }
         }
         Ok(gone)
+    }
+
+    /// What retention says of every generation in the Source-Store, with its reasons.
+    pub fn verdicts(&self, keep: u32, now: Timestamp) -> Result<Vec<Decision>> {
+        let policy = Policy { last: keep, ..Policy::default() };
+        Ok(retention::decide(&accepted(&self.stored()?.items), &policy, now))
     }
 
     /// A full Handover Point: the eldest waiting ones go until `max_waiting` wait. Never the newest, never the newest
@@ -248,4 +250,14 @@ fn candidates<'a>(
         drilled: false,
     };
     found.enumerate().map(candidate).collect()
+}
+
+/// The Source-Store as retention sees it.
+fn accepted(stored: &[StoredHere]) -> Vec<Candidate> {
+    let verified: BTreeSet<&GenerationId> = stored
+        .iter()
+        .filter(|s| s.receipt.as_ref().is_some_and(|r| r.verify != Verify::None))
+        .map(|s| s.found.id())
+        .collect();
+    candidates(stored.iter().map(|s| &s.found), |found| verified.contains(found.id()))
 }
