@@ -13,7 +13,8 @@ use super::{
     write_out::{Proven, split},
 };
 use crate::{
-    manifest::{Digest, Generation, Kind, entry, names},
+    manifest::{Digest, Kind, entry, names},
+    store::Found,
     sys::{
         self, Dir, copy, durable, name::Name, progress::Progress, random, room::Room, show, signals, users,
     },
@@ -24,18 +25,30 @@ use crate::{
 pub fn make(
     from: &Dir,
     to: &Dir,
-    generation: &Generation,
+    found: &Found,
     elements: &[Name],
     progress: &Progress,
 ) -> Result<Condition> {
-    for name in [names::GENERATION, names::MANIFEST, names::XATTRS, names::SUMS, names::README] {
-        match own(from, to, name) {
-            Err(Error::Sys(e)) if e.is_not_found() && name == names::README => {}
-            other => other?,
+    let sums = &found.generation.sha256;
+    for (name, expected, is_needed) in [
+        (names::GENERATION, found.seal, true),
+        (names::MANIFEST, sums.manifest, true),
+        (names::XATTRS, sums.xattrs, true),
+        (names::SUMS, sums.sha256sums, false),
+        (names::README, sums.readme, false),
+    ] {
+        if own(from, to, name, expected)? {
+            continue;
         }
+        if is_needed {
+            let text = format!("{name} is not the one that was sealed");
+            return Ok(Condition::Torn(vec![Torn { element: None, text }]));
+        }
+        // Nothing is restored from it; what is not proven is not handed on.
+        durable::remove_file(to, name)?;
     }
     let data = to.create_dir(names::DATA, 0o700)?;
-    let proven = Proven::new(to, generation)?;
+    let proven = Proven::new(to, &found.generation)?;
     let mut copying = Copying { from: from.open_dir(names::DATA)?, to: data, torn: Vec::new(), progress };
     proven.each(&mut |entry| {
         let Kind::File { digest, .. } = entry.kind else { return Ok(()) };
@@ -67,11 +80,15 @@ pub fn check_room(dir: &Dir, bytes: u64) -> Result<()> {
         .into())
 }
 
-fn own(from: &Dir, to: &Dir, name: &str) -> Result<()> {
-    let source = from.open_file(name)?;
+/// Copies one of the generation's own files; whether it is what it should be.
+fn own(from: &Dir, to: &Dir, name: &str, expected: Digest) -> Result<bool> {
+    let source = match from.open_file(name) {
+        Err(e) if e.is_not_found() => return Ok(false),
+        other => other?,
+    };
     let target = to.create_file(name, 0o400)?;
-    copy::hash_and_copy(&source, Some(&target), &to.join(name), &mut |_| signals::check())?;
-    Ok(())
+    let content = copy::hash_and_copy(&source, Some(&target), &to.join(name), &mut |_| signals::check())?;
+    Ok(Digest(content.sha256) == expected)
 }
 
 struct Copying<'a> {

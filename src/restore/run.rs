@@ -227,7 +227,7 @@ impl Run<'_> {
         let found = list[at].found.as_ref().ok_or(Error::Internal("no generation"))?;
         setup.progress.begin("verifying", found.generation.files, found.generation.bytes);
         let to = temporary.dir.create_dir("generation", 0o700)?;
-        let condition = copy::make(from, &to, &found.generation, &wish.elements, setup.progress)?;
+        let condition = copy::make(from, &to, found, &wish.elements, setup.progress)?;
         let Condition::Torn(torn) = condition else {
             if let Some(row) = self.report.candidates.get_mut(at) {
                 row.condition = "whole".to_owned();
