@@ -102,6 +102,11 @@ impl Host {
         self.lab.path("home/transport-outgoing").join(id)
     }
 
+    /// The same under another name.
+    fn deliver_as(&self, id: &str, name: &str) {
+        copy(&self.waiting(id), &self.lab.path("home/restore").join(name));
+    }
+
     /// Copies a generation into `restore/` as somebody would by hand.
     fn deliver(&self, id: &str) {
         copy(&self.waiting(id), &self.lab.path("home/restore").join(id));

@@ -1,5 +1,4 @@
 //! A restore that is killed at any instant: the application has the old or the new, and the next run ends in one of them.
-#![expect(clippy::print_stdout, reason = "whoever reads a failure needs the seed and the instants")]
 
 use std::{
     collections::BTreeSet,

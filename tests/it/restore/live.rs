@@ -158,6 +158,40 @@ fn only_the_elements_or_paths_that_are_asked_for_change() {
 }
 
 #[test]
+fn an_archive_comes_back_in_its_place_as_a_tree_does() {
+    let host = Host::with(
+        Lab::new(),
+        &ELEMENTS.replace(
+            "kind = \"tree\"\npaths = [\"{lab}/app/shop\"]",
+            "kind = \"archive\"\npaths = [\"{lab}/app/shop\"]",
+        ),
+        "",
+    );
+    host.fill("old");
+    fs::hard_link(host.app("shop/index.html"), host.app("shop/deep/same")).unwrap();
+    let id = host.init().collect();
+    assert!(host.waiting(&id).join("data/www/www.tar.zst").is_file());
+    host.deliver(&id);
+    host.deliver_as(&id, "again");
+    host.fill("new");
+    fs::remove_file(host.app("shop/deep/same")).unwrap();
+    // Only a part of it: the other name of the file is not there, its content is.
+    let deep = host.app("shop/deep");
+    host.restore(&["--yes", "--path", deep.to_str().unwrap()]).exits(0);
+    assert_eq!(
+        [host.read("shop/deep/er/page"), host.read("shop/deep/same"), host.read("shop/index.html")],
+        ["old", "old", "new"]
+    );
+    let report = host.restore(&["--yes"]).exits(0).json();
+    assert_eq!(number(&report, "exchanged"), 2, "{report:#}");
+    assert_eq!(
+        [host.read("shop/index.html"), host.read("shop/deep/same"), host.read("shop/cache/hot")],
+        ["old", "old", "of now"]
+    );
+    assert_eq!(inode(&host.app("shop/index.html")), inode(&host.app("shop/deep/same")));
+}
+
+#[test]
 fn a_plan_says_what_is_lost_and_who_has_files_open_and_changes_nothing() {
     let host = Host::new();
     let id = host.old_in_place_of_new();
