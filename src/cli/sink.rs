@@ -1,5 +1,6 @@
 //! `handover sink` and `handover logsink`: the same commands over one store or the other, a file for each theme.
 
+mod back;
 mod content;
 mod fetch;
 mod list;
@@ -10,11 +11,7 @@ mod verify;
 use std::{path::PathBuf, sync::Arc};
 
 pub(super) use self::fetch::{connect, host_of};
-use super::{
-    Context,
-    args::{QuarantineAction, SinkAction},
-    deliver, enroll, fail, setup, show,
-};
+use super::{Context, alarm::What, args::SinkAction, deliver, enroll, fail, setup, show, watch};
 use crate::{
     config::{self, Config, Place, SinkRole, SinkSource},
     report::Exit,
@@ -56,10 +53,13 @@ impl Sink<'_> {
     pub(super) fn one(&self, name: &Name) -> Result<&SinkSource, Exit> {
         self.config.sources.iter().find(|s| s.name == *name).ok_or_else(|| {
             let known: Vec<&str> = self.config.sources.iter().map(|s| s.name.as_str()).collect();
-            fail(
-                Exit::Usage,
-                &format!("there is no source {name} in the configuration; there are: {}", known.join(", ")),
-            )
+            let meant = super::similar_action(self.config.role.name(), name.as_str());
+            let meant = meant.map_or_else(String::new, |action| {
+                format!("; did you mean `handover {} {action}`?", self.config.role)
+            });
+            let text =
+                format!("there is no source {name} in the configuration; there are: {}", known.join(", "));
+            fail(Exit::Usage, &format!("{text}{meant}"))
         })
     }
 
@@ -103,7 +103,13 @@ pub(super) fn dispatch(context: &Context, role: SinkRole, action: SinkAction) ->
         return verify::path(context, role, path);
     }
     let sets_up = matches!(action, SinkAction::Init { .. } | SinkAction::Enroll(_));
-    let done = with_sink(context, role, |config, sink| {
+    let unattended = match &action {
+        SinkAction::Run(args) if !args.dry_run => Some("run"),
+        SinkAction::Watch { .. } => Some("watch"),
+        _ => None,
+    };
+    let what = unattended.map(|action| What { role: role.name(), action });
+    let done = with_sink(context, role, what, |config, sink| {
         if !sets_up {
             as_owner(sink.config)?;
         }
@@ -114,25 +120,27 @@ pub(super) fn dispatch(context: &Context, role: SinkRole, action: SinkAction) ->
     }
 }
 
-/// Loads the configuration for a role, and does something with its sink.
+/// Loads the configuration for a role, and does something with its sink; `what` where nobody looks at it.
 pub(super) fn with_sink(
     context: &Context,
     role: SinkRole,
+    what: Option<What>,
     act: impl FnOnce(&Config, &Sink<'_>) -> Outcome,
 ) -> Outcome {
-    let config = context.load(role.into())?;
+    let config = context.load_for(role.into(), what)?;
     let section = config.sink_of(role).map_err(|e| fail(Exit::Configuration, &e))?;
     act(&config, &Sink::new(&config, section))
 }
 
 fn act(context: &Context, config: &Config, sink: &Sink<'_>, action: SinkAction) -> Outcome {
     match action {
-        SinkAction::Run(args) => fetch::fetch(context, sink, &args),
+        SinkAction::Run(args) => fetch::fetch(context, config, sink, &args),
         SinkAction::Init { user, dry_run } => {
             Ok(setup::sink(context, config, sink, user.as_deref(), dry_run))
         }
         SinkAction::Enroll(args) => Ok(enroll::run(context, config, sink, &args)),
         SinkAction::Status { names, how } => status::status(context, sink, &names, &how),
+        SinkAction::Watch { names } => watch::sink(context, config, sink, &names),
         SinkAction::List { names } => list::list(context, sink, &names),
         SinkAction::Ls { name, id, path } => content::ls(context, sink, &name, &id, path.as_deref()),
         SinkAction::Find { name, pattern } => content::find(context, sink, &name, &pattern),
@@ -141,19 +149,12 @@ fn act(context: &Context, config: &Config, sink: &Sink<'_>, action: SinkAction) 
         SinkAction::Verify { name, id, .. } => verify::all(context, sink, name.as_ref(), &id),
         SinkAction::Prune { names, dry_run: true } => prune::plan(context, sink, &names),
         SinkAction::Prune { names, .. } => prune::now(context, sink, &names),
-        SinkAction::Undo { name, id } => {
-            let exit = change(sink, &name, "undo", |store| store.undo(&id))?;
-            let role = sink.config.role;
-            show::talk(&format!(
-                "{id} is back; the retention takes it again at the next run unless you keep it: handover {role} pin {name} {id}"
-            ));
-            Ok(exit)
-        }
+        SinkAction::Undo { name, id } => back::undo(context, sink, &name, &id),
         SinkAction::Pin { name, id, label, remove } => {
             change(sink, &name, "pin", |store| if remove { store.unpin(&id) } else { store.pin(&id, &label) })
         }
         SinkAction::Deliver(args) => deliver::run(context, sink, &args),
-        SinkAction::Quarantine { action } => quarantine(context, sink, &action),
+        SinkAction::Quarantine { action } => back::quarantine(context, sink, &action),
     }
 }
 
@@ -192,16 +193,4 @@ fn change(
     let (store, _lock) = sink.locked(name, action)?;
     act(&store).map_err(|e| sink.refuse(&e))?;
     Ok(Exit::Ok)
-}
-
-fn quarantine(context: &Context, sink: &Sink<'_>, action: &QuarantineAction) -> Outcome {
-    match action {
-        QuarantineAction::List => list::quarantine(context, sink),
-        QuarantineAction::Retry { name } => change(sink, name, "quarantine retry", |store| {
-            store.quarantined()?.iter().try_for_each(|q| store.retry_quarantined(&q.id))
-        }),
-        QuarantineAction::Drop { name } => change(sink, name, "quarantine drop", |store| {
-            store.quarantined()?.iter().try_for_each(|q| store.drop_quarantined(&q.id))
-        }),
-    }
 }

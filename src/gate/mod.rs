@@ -179,7 +179,11 @@ impl Gate {
             return None;
         }
         let pruned = self.point.prune(self.facts.keep, now);
-        pruned.err().map(|e| format!("accepted, but older generations could not be condemned: {e}"))
+        let why = match pruned {
+            Ok(gone) => gone.strange.first().map(|strange| strange.why.clone()),
+            Err(e) => Some(e.to_string()),
+        };
+        why.map(|why| format!("accepted, but older generations could not be condemned: {why}"))
     }
 
     fn reject(

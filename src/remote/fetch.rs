@@ -45,6 +45,10 @@ pub struct Fetch<'a> {
     pub basis: &'a [PathBuf],
     /// Bytes that all these files have by their manifest: a sender that sends much more is stopped.
     pub limit: u64,
+    /// Bytes of the largest of these files: no file here grows beyond.
+    pub largest: u64,
+    /// Bytes of the disk that stay free: a transport that comes to it is ended.
+    pub floor: u64,
     /// Bytes per second.
     pub bandwidth: Option<NonZeroU64>,
     /// Compress on the line.
@@ -76,6 +80,10 @@ pub trait Progress {
     fn received(&mut self, path: &[u8]);
     /// So many more bytes have come over the line.
     fn bytes(&mut self, more: u64);
+    /// So many more bytes have gone over the line.
+    fn sent(&mut self, more: u64) {
+        let _ = more;
+    }
 }
 
 /// What was fetched.
@@ -129,7 +137,7 @@ fn fetch_piece(
     let job = Job {
         tools: what.tools,
         args: receiver.args()?,
-        policy: what.tools.receiver_policy(what.recv, what.basis, what.limit.max(OVERHEAD_OF_FILE)),
+        policy: what.tools.receiver_policy(what.recv, what.basis, what.largest.max(OVERHEAD_OF_FILE)),
         folder: what.recv,
         direction: Direction::In,
         files: what.files,
@@ -138,6 +146,7 @@ fn fetch_piece(
         deadlines: what.deadlines,
         begun,
         most,
+        floor: what.floor,
     };
     run_job(job, progress)
 }

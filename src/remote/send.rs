@@ -68,6 +68,7 @@ pub fn run(
         deadlines: what.deadlines,
         begun: Instant::now(),
         most: most(what.limit, what.files.len()),
+        floor: 0,
     };
     let moved = run_job(job, progress)?;
     Ok(Sent { wire: moved.wire_in + moved.wire_out, files: moved.files })

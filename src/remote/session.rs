@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     gate::protocol::Caps,
-    sys::{sandbox, signals},
+    sys::{Dir, room::Room, sandbox, signals},
 };
 
 /// How often the loop looks up when nothing moves.
@@ -63,6 +63,8 @@ pub(super) struct Job<'a> {
     pub(super) begun: Instant,
     /// Bytes that the far end may say.
     pub(super) most: u64,
+    /// Bytes of the disk here that stay free; 0 where nothing is written here.
+    pub(super) floor: u64,
 }
 
 /// A job that is under way. Dropped, it leaves no process behind.
@@ -76,6 +78,8 @@ pub(super) struct Session<'a> {
     far: Option<Far>,
     brake: Brake,
     moved: Instant,
+    here: Dir,
+    looked: Instant,
     ended: Option<Instant>,
 }
 
@@ -111,6 +115,8 @@ impl<'a> Session<'a> {
             far: None,
             brake: Brake::new(job.bandwidth, now),
             moved: now,
+            here: Dir::open(job.folder)?,
+            looked: now,
             ended: None,
             job,
         })
@@ -121,6 +127,7 @@ impl<'a> Session<'a> {
         while !self.is_over() {
             signals::check()?;
             self.check_time()?;
+            self.check_room()?;
             let (said, printed) = self.wait()?;
             if said {
                 self.hear()?;
@@ -150,6 +157,16 @@ impl<'a> Session<'a> {
             Some(total) if self.job.begun.elapsed() > total => Err(Error::Deadline(total)),
             _ => Ok(()),
         }
+    }
+
+    /// However little comes over the line, it may become much here: the disk itself is looked at.
+    fn check_room(&mut self) -> Result<()> {
+        if self.job.floor == 0 || self.looked.elapsed() < TICK {
+            return Ok(());
+        }
+        self.looked = Instant::now();
+        let (free, floor) = (Room::of(&self.here)?.bytes_free, self.job.floor);
+        if free < floor { Err(Error::Full { free, floor }) } else { Ok(()) }
     }
 
     /// Waits until something can move; tells whether programs in the cage said something, and whether rsync printed.
@@ -213,12 +230,16 @@ impl<'a> Session<'a> {
             Direction::Out(_) => (&mut far.outward, &mut far.inward),
         };
         let moved = content.step(self.brake.allowance(Instant::now()))?;
-        if moved + other.step(usize::MAX)? > 0 {
+        let back = other.step(usize::MAX)?;
+        if moved + back > 0 {
             self.moved = Instant::now();
         }
         if moved > 0 {
             self.brake.used(moved);
             progress.bytes(moved);
+        }
+        if back > 0 {
+            progress.sent(back);
         }
         if !far.released && (far.inward.is_closed() || far.outward.is_closed()) {
             self.channel.release()?;

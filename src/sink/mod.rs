@@ -12,10 +12,12 @@ pub mod journal;
 pub mod key;
 pub mod life;
 pub mod one;
+mod preflight;
 pub mod prune;
 pub mod query;
 pub mod run;
 pub mod status;
+pub mod watch;
 
 /// What a sink of a role takes; all else it refuses.
 pub fn channel(role: SinkRole) -> Channel {

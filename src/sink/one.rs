@@ -1,6 +1,6 @@
 //! One source in a run: its lock, its offers in order, and what comes of each.
 
-use std::{sync::Arc, time::Duration};
+use std::{cell::Cell, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     config::{self, SinkRole},
     gate::protocol::{AcceptOutcome, Offer, Offers},
-    manifest::GenerationId,
+    manifest::{GenerationId, Receipt},
     remote::Remote,
     report::{Condemned, Finding, Kind, SinkSource, Timing, exit_of},
     store::{self, SourceStore, Stored, sink_store::SinkStore},
@@ -38,7 +38,9 @@ pub fn empty_report(name: &str) -> SinkSource {
         condemned: Vec::new(),
         put_aside: Vec::new(),
         findings: Vec::new(),
+        complete: false,
         timings: Vec::new(),
+        wire: 0,
     }
 }
 
@@ -72,11 +74,15 @@ pub fn run(
         report.findings.push(fetch::store_finding(setup.config.role, name, &e.into()));
     }
     let worked = store.source(&source.name).map_err(Failed::from).and_then(|store| {
-        let mut one = One { setup, source, store, state, progress, report: &mut report, remote: None };
-        one.steps()
+        let wire = Cell::new(0);
+        let mut one = One { setup, source, store, state, progress, report: &mut report, wire, remote: None };
+        let worked = one.steps();
+        one.report.wire = one.wire.get();
+        worked
     });
-    if let Err(failed) = worked {
-        report.findings.push(failed.finding(setup.config.role, name));
+    match worked {
+        Ok(()) => report.complete = !setup.dry_run,
+        Err(failed) => report.findings.push(failed.finding(setup.config.role, name)),
     }
     if !setup.dry_run
         && let Err(e) = status::finish(state, &report, started, (setup.clock)())
@@ -100,6 +106,8 @@ pub struct One<'a> {
     pub progress: &'a Arc<Progress>,
     /// What happened.
     pub report: &'a mut SinkSource,
+    /// Bytes that crossed the wire, both ways, also of attempts that failed.
+    pub wire: Cell<u64>,
     remote: Option<Box<dyn Remote>>,
 }
 
@@ -276,19 +284,29 @@ impl One<'_> {
             && stored.is_none()
             && offer.id.time().is_some_and(|time| time.duration_since(self.now()) > SKEW)
         {
-            self.find(Finding::new(
-                Kind::ClockSkew,
-                offer.id.as_str(),
-                "its id lies in the future: the source's clock was wrong",
-            ));
+            self.find(
+                Finding::new(
+                    Kind::ClockSkew,
+                    offer.id.as_str(),
+                    "its id lies in the future: the source's clock was wrong",
+                )
+                .with_fix("set the clock there, and run a time service on both hosts"),
+            );
         }
         match (choice, stored) {
-            (Choice::AcceptAgain, Some(stored)) => self.accept(offer, &stored),
+            (Choice::AcceptAgain, Some(stored)) => self.accept(offer, &stored.receipt),
+            (Choice::AcceptAgain, None) => {
+                let condemned = self.store.condemned()?.0.into_iter().find(|c| c.found.id() == &offer.id);
+                condemned.map_or(Ok(()), |condemned| self.accept(offer, &condemned.receipt))
+            }
             (Choice::Fetch, _) => {
                 let stored = fetch::fetch(self, offer)?;
-                self.accept(offer, &stored)
+                self.accept(offer, &stored.receipt)
             }
             (choice, _) => {
+                if choice == Choice::Quarantined {
+                    self.tell_again(offer)?;
+                }
                 let finding = self.not_taken(offer, choice, known.today);
                 self.find(finding);
                 Ok(())
@@ -311,6 +329,14 @@ impl One<'_> {
             condemned: condemned.iter().find(|c| c.found.id() == &offer.id).map(|c| c.found.seal),
             today: arrived.filter(|at| *at > day_ago).count(),
         })
+    }
+
+    /// The source still offers what was put aside here: the word that it is damaged was lost on its way, as when this
+    /// sink was cut before it was said. It is said again; the same twice changes nothing there.
+    fn tell_again(&mut self, offer: &Offer) -> Result<(), Failed> {
+        let paths = self.store.quarantined_paths(&offer.id)?;
+        let paths: Vec<&[u8]> = paths.iter().map(Vec::as_slice).collect();
+        fetch::reject(self, offer, &paths)
     }
 
     /// Why an offer is left where it is, and what is to be done.
@@ -352,9 +378,9 @@ impl One<'_> {
         }
     }
 
-    fn accept(&mut self, offer: &Offer, stored: &Stored) -> Result<(), Failed> {
+    fn accept(&mut self, offer: &Offer, receipt: &Receipt) -> Result<(), Failed> {
         self.progress.begin("accepting", 0, 0);
-        let text = stored.receipt.to_text().map_err(|_| Failed::Internal("the receipt cannot be written"))?;
+        let text = receipt.to_text().map_err(|_| Failed::Internal("the receipt cannot be written"))?;
         let answer = self.timed("accept", |one| {
             Ok::<_, Failed>(one.remote()?.accept(&offer.id, offer.seal, text.as_bytes())?)
         })?;

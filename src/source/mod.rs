@@ -14,3 +14,4 @@ pub mod seal;
 pub mod state;
 pub mod status;
 pub mod tree;
+pub mod watch;

@@ -2,7 +2,7 @@
 
 use std::{path::Path, thread, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{
     collect::Error,
@@ -10,7 +10,7 @@ use super::{
     grants,
     seal::{self, Draftable},
     state::State,
-    status,
+    status, watch,
 };
 use crate::{
     app::{hooks, services, unfinished},
@@ -18,8 +18,10 @@ use crate::{
     gate::{self, GateFacts, Quiet, protocol::Event},
     manifest::{Channel, Generation, GenerationId, generation},
     report::{Collected, CollectedElement, Finding, Kind, SourceRun, Timing, exit_of},
-    store::drilled,
-    store::handover_point::{Draft, HandoverPoint, Place, Rejections, Waiting},
+    store::{
+        Strange, drilled,
+        handover_point::{Draft, HandoverPoint, Place, Rejected, Rejections, Waiting},
+    },
     sys::{self, Dir, laps::Laps, lock, progress::Progress, show, signals},
 };
 
@@ -44,12 +46,14 @@ pub struct Setup<'a> {
 /// Runs all steps. Whatever happens is in the report: a failure too.
 pub fn run(setup: &Setup<'_>) -> SourceRun {
     let started = (setup.clock)();
-    let mut run = Run { setup, started, findings: Vec::new(), timings: Vec::new(), lock: None };
+    let mut run =
+        Run { setup, started, findings: Vec::new(), complete: false, timings: Vec::new(), lock: None };
     let generation = match run.steps() {
         Ok(generation) => generation,
         Err(e) => {
             let finding = finding_of(&e, setup.config.name.as_str());
             run.findings.push(finding);
+            run.complete = false;
             None
         }
     };
@@ -60,6 +64,7 @@ pub fn run(setup: &Setup<'_>) -> SourceRun {
         generation,
         exit: exit_of(&run.findings),
         findings: run.findings,
+        complete: run.complete,
         timings: run.timings,
     };
     // Noted before the lock goes: whoever asks between would take the run for one that never ended.
@@ -96,7 +101,9 @@ pub fn finding_of(error: &Error, subject: &str) -> Finding {
             finding.with_fix("make room or repair the disk; nothing was handed over, what waits is whole")
         }
         Kind::Interrupted => finding.with_fix("run again: nothing was handed over, what waits is whole"),
-        _ => finding,
+        Kind::Configuration => finding.with_fix("handover source init"),
+        Kind::Internal => finding.with_fix("report it; what waits is whole, and the next run begins anew"),
+        _ => finding.with_fix("mend what it names, then run again; what waits is whole"),
     }
 }
 
@@ -104,6 +111,7 @@ struct Run<'a> {
     setup: &'a Setup<'a>,
     started: Timestamp,
     findings: Vec<Finding>,
+    complete: bool,
     timings: Vec<Timing>,
     /// Held until the report is noted.
     lock: Option<lock::Lock>,
@@ -132,9 +140,11 @@ impl Run<'_> {
         }
         let point = HandoverPoint::open(&config.home, Channel::Data)?;
         let mut state = State::open(state_dir.try_clone()?, |id| Ok(is_published(&point, id)?))?;
-        for done in point.recover(self.started)? {
+        let recovered = point.recover(self.started)?;
+        for done in recovered.items {
             self.find(Finding::new(Kind::Note, "recovery", done.to_string()));
         }
+        self.tell_strange("recovery", &recovered.strange);
         self.findings.extend(grants::sweep(&point, self.started));
         gate_facts(config, &state.facts().lineage).write(&point)?;
         self.look_at_waiting(&point)?;
@@ -142,7 +152,10 @@ impl Run<'_> {
         self.timed("purge", |run| run.make_room(&point))?;
         let env = [("HANDOVER_SOURCE", config.name.to_string())];
         let collected = match hooks::run_all(&config.before, config.hook_timeout, &env) {
-            Ok(()) => self.collect(&point, &mut state, &rejections),
+            Ok(()) => {
+                self.complete = true;
+                self.collect(&point, &mut state, &rejections)
+            }
             Err(e) => {
                 let text = format!("a command of `before` failed, so nothing was collected: {e}");
                 self.find(
@@ -152,7 +165,10 @@ impl Run<'_> {
             }
         };
         for e in hooks::run_always(&config.after, config.hook_timeout, &env) {
-            self.find(Finding::new(Kind::Failed, "after", format!("a command of `after` failed: {e}")));
+            let text = format!("a command of `after` failed: {e}");
+            let fix =
+                "mend the command, and run by hand what it should have done; the generation is not concerned";
+            self.find(Finding::new(Kind::Failed, "after", text).with_fix(fix));
         }
         collected
     }
@@ -209,12 +225,8 @@ impl Run<'_> {
     /// Tells what earlier runs handed over and nobody fetched, and what the sink found damaged.
     fn look_at_waiting(&mut self, point: &HandoverPoint) -> Result<(), Error> {
         let listing = point.waiting()?;
-        for strange in &listing.strange {
-            let name = show(strange.name.as_encoded_bytes());
-            self.find(Finding::new(Kind::Warning, name, format!("at the Handover Point: {}", strange.why)));
-        }
-        let idle: Vec<&Waiting> =
-            listing.items.iter().filter(|w| !w.reading && w.rejected.is_none()).collect();
+        self.tell_strange("at the Handover Point", &listing.strange);
+        let idle: Vec<&Waiting> = listing.items.iter().filter(|w| self.is_idle(w)).collect();
         if let Some(eldest) = idle.first() {
             let text = format!(
                 "{} handed over earlier {} not been fetched, the eldest ({}) waits since {}",
@@ -235,23 +247,58 @@ impl Run<'_> {
         }
         for waiting in &listing.items {
             if let Some(rejected) = &waiting.rejected {
-                let text = format!(
-                    "the sink rejected it: {} of its files are damaged here; they are read afresh now",
-                    rejected.paths.len()
-                );
-                self.find(Finding::new(Kind::Verification, waiting.found.id().as_str(), text));
+                self.tell_rejected(waiting.found.id(), rejected);
             }
         }
         Ok(())
     }
 
-    /// Condemned generations whose time is over go; too little room ends the run before it takes any.
+    /// Whether nobody has fetched it, and nobody seems to: a session that only holds it, as one with a stolen key may,
+    /// does not count for longer than `alarm_after`.
+    fn is_idle(&self, waiting: &Waiting) -> bool {
+        let alarm_after = SignedDuration::try_from(self.setup.config.alarm_after);
+        let age = self.started.duration_since(waiting.since);
+        let held = waiting.reading && age <= alarm_after.unwrap_or(SignedDuration::MAX);
+        waiting.rejected.is_none() && !held
+    }
+
+    fn tell_rejected(&mut self, id: &GenerationId, rejected: &Rejected) {
+        let (count, id) = (rejected.paths.len(), id.as_str());
+        let text =
+            format!("the sink rejected it: {count} of its files are damaged here; they are read afresh now");
+        let fix = "look at this host's disk and memory; the generation that is collected now takes its place";
+        self.find(Finding::new(Kind::Verification, id, text).with_fix(fix));
+        if let Some(flaw) = &rejected.flaw {
+            let text = format!("which of its files the sink found damaged cannot be read: {flaw}");
+            let fix = "if nobody wrote into the home by hand, look who logs in as the transport user";
+            self.find(Finding::new(Kind::Warning, id, text).with_fix(fix));
+        }
+    }
+
+    /// What lies in the transport user's folders and is not as handover leaves it: told, and left where it is.
+    fn tell_strange(&mut self, step: &str, strange: &[Strange]) {
+        let fix =
+            "nothing of it was followed or changed: look who logs in as the transport user, and remove it";
+        for one in strange {
+            let text = format!("{step}: {}", one.why);
+            let finding = Finding::new(Kind::Warning, show(one.name.as_encoded_bytes()), text).with_fix(fix);
+            if !self.findings.contains(&finding) {
+                self.find(finding);
+            }
+        }
+    }
+
+    /// What the gate could not condemn any more after an accept is condemned now, and condemned generations whose time
+    /// is over go; too little room ends the run before it takes any.
     fn make_room(&mut self, point: &HandoverPoint) -> Result<(), Error> {
         let config = self.setup.config;
         if !is_quiet(config, self.started) {
+            point.prune(config.keep, self.started)?;
             // What is known of them goes with their folders, so it is written down before.
             gate::history::keep(point, self.started)?;
-            for id in point.purge_condemned(config.undo_for, self.started)? {
+            let purged = point.purge_condemned(config.undo_for, self.started)?;
+            self.tell_strange("among the condemned ones", &purged.strange);
+            for id in purged.items {
                 let event = Event { at: self.started, what: "deleted".to_owned(), detail: String::new() };
                 gate::history::note(point, &id, event)?;
             }
@@ -267,6 +314,7 @@ impl Run<'_> {
             )
             .into());
         }
+        self.findings.extend(watch::nearly_full(config.reserve, room));
         Ok(())
     }
 
@@ -304,7 +352,8 @@ impl Run<'_> {
             state.forget()?;
             draft.discard()?;
             let text = "no element gave anything: nothing was handed over";
-            self.find(Finding::new(Kind::Failed, id.as_str(), text));
+            let fix = "mend what is said of each element, then run again";
+            self.find(Finding::new(Kind::Failed, id.as_str(), text).with_fix(fix));
             return Ok(None);
         }
         let published = self.publish(point, state, draft, &collection);
@@ -313,7 +362,8 @@ impl Run<'_> {
         self.setup.progress.begin("tidying", 0, 0);
         // It is handed over, whatever becomes of the tidying: that is a finding of its own.
         let cleared = point.clear_rejected(rejections, (self.setup.clock)()).map_err(Error::from);
-        if let Err(e) = cleared.map(|_| ()).and_then(|()| self.drop_eldest(point)) {
+        let cleared = cleared.map(|cleared| self.tell_strange("tidying", &cleared.strange));
+        if let Err(e) = cleared.and_then(|()| self.drop_eldest(point)) {
             let kind = finding_of(&e, "").kind;
             let text = format!("the new generation was handed over, but tidying after it failed: {e}");
             let fix = "mend what it names; the next run tidies";
@@ -354,12 +404,13 @@ impl Run<'_> {
             Ok(sealed) => self.laps(sealed.laps()),
             Err(e) => {
                 // It may have been published for all that, as when only the last fsync failed: the place decides.
-                if is_published(point, &id)? {
-                    state.make_valid(new)?
-                } else {
-                    state.forget()?
+                if !is_published(point, &id)? {
+                    state.forget()?;
+                    return Err(e.into());
                 }
-                return Err(e.into());
+                let text = format!("it was handed over, but may be lost if the power fails now: {e}");
+                let fix = "repair the disk, then run again: the sink can fetch it meanwhile";
+                self.find(Finding::new(Kind::Storage, id.as_str(), text).with_fix(fix));
             }
         }
         state.make_valid(new)?;
@@ -401,7 +452,9 @@ impl Run<'_> {
     /// A full Handover Point gives up its eldest generation, as retention on the source; somebody is told.
     fn drop_eldest(&mut self, point: &HandoverPoint) -> Result<(), Error> {
         let config = self.setup.config;
-        for gone in point.drop_eldest_waiting(config.max_waiting, (self.setup.clock)())? {
+        let dropped = point.drop_eldest_waiting(config.max_waiting, (self.setup.clock)())?;
+        self.tell_strange("tidying", &dropped.strange);
+        for gone in dropped.items {
             let text = format!(
                 "the Handover Point holds max_waiting = {} generations: the eldest was condemned, unfetched",
                 config.max_waiting
@@ -413,8 +466,10 @@ impl Run<'_> {
     }
 }
 
-/// Whether a generation has left `collecting/`. The newest is never condemned, so it is found.
+/// Whether a generation has left `collecting/`, and will not be back there after a power failure. The newest is never
+/// condemned, so it is found.
 fn is_published(point: &HandoverPoint, id: &GenerationId) -> Result<bool, crate::store::Error> {
+    point.sync_moves()?;
     Ok(point.locate(id)?.is_some_and(|(place, _)| place != Place::Collecting))
 }
 

@@ -30,6 +30,8 @@ pub mod handover_point;
 pub mod ledger;
 pub mod marks;
 pub mod meta;
+pub mod note;
+pub mod order;
 pub mod place;
 pub mod plan;
 pub mod prove;

@@ -223,12 +223,24 @@ impl Removal<'_> {
 fn open_for_removal(dir: &Dir, name: &OsStr) -> Result<Dir> {
     match dir.open_dir(name) {
         Err(e) if e.errno() == Some(libc::EACCES) => {
-            rustix::fs::chmodat(dir, name, Mode::from(0o700), AtFlags::empty())
-                .map_err(|e| Error::new("open up", dir.join(name), e))?;
+            open_up(dir, name)?;
             dir.open_dir(name)
         }
         other => other,
     }
+}
+
+/// Gives its owner all rights to a folder of our own. It is held while its mode is set, and set by that handle: a link
+/// that somebody puts in its place is never followed.
+fn open_up(dir: &Dir, name: &OsStr) -> Result<()> {
+    let failed = |e| Error::new("open up", dir.join(name), e);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let held = rustix::fs::openat(dir, name, flags, Mode::empty()).map_err(failed)?;
+    if rustix::fs::fstat(&held).map_err(failed)?.st_uid != super::users::euid() {
+        return Err(failed(rustix::io::Errno::ACCESS));
+    }
+    let by_handle = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&held));
+    rustix::fs::chmod(by_handle, Mode::from(0o700)).map_err(failed)
 }
 
 fn unlink(dir: &Dir, name: &OsStr, flags: AtFlags) -> Result<()> {
@@ -289,5 +301,21 @@ mod tests {
         remove_tree(&dir, "tree").unwrap();
         assert_eq!(dir.names().unwrap(), ["outside"]);
         assert!(folder.path().join("outside/kept").exists());
+    }
+
+    #[test]
+    fn a_folder_is_opened_up_but_never_what_a_link_in_its_place_leads_to() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let dir = Dir::open(folder.path()).unwrap();
+        let mode =
+            |name: &str| std::fs::metadata(folder.path().join(name)).unwrap().permissions().mode() & 0o777;
+        dir.create_dir("closed", 0o700).unwrap().set_mode(0o000).unwrap();
+        open_up(&dir, "closed".as_ref()).unwrap();
+        assert_eq!(mode("closed"), 0o700);
+        dir.create_dir("other", 0o700).unwrap().set_mode(0o500).unwrap();
+        std::os::unix::fs::symlink("other", folder.path().join("link")).unwrap();
+        assert!(open_up(&dir, "link".as_ref()).is_err());
+        assert_eq!(mode("other"), 0o500);
     }
 }

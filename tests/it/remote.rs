@@ -248,6 +248,8 @@ impl Case {
             recv: &recv,
             basis: if basis[0].exists() { &basis } else { &[] },
             limit: 1 << 30,
+            largest: 1 << 30,
+            floor: 0,
             bandwidth: None,
             compress: false,
             deadlines: Deadlines { stall: Duration::from_secs(20), total: Some(Duration::from_secs(40)) },
@@ -464,6 +466,8 @@ fn a_gate_that_refuses_is_named_as_the_one_that_failed(make: &Maker) {
         recv: &recv,
         basis: &[],
         limit: 1,
+        largest: 1,
+        floor: 0,
         bandwidth: None,
         compress: false,
         deadlines: Deadlines::default(),
@@ -591,7 +595,7 @@ fn a_file_larger_than_announced_does_not_fill_the_disk(make: &Maker) {
     case.put(b"db/big", &noise(3 << 20, 9));
     let remote = make(case.far.path());
     let error = case
-        .fetch(remote.as_ref(), &[b"db/big"], &mut Told::default(), |what| what.limit = 1 << 20)
+        .fetch(remote.as_ref(), &[b"db/big"], &mut Told::default(), |what| what.largest = 1 << 20)
         .unwrap_err();
     assert!(matches!(error, Error::RsyncHere(_)), "{error}");
     assert_eq!(case.got(b"db/big"), None);
@@ -762,6 +766,8 @@ fn a_fetch_that_takes_long() {
         recv: &recv,
         basis: &[],
         limit: 1 << 30,
+        largest: 1 << 30,
+        floor: 0,
         bandwidth: std::num::NonZeroU64::new(2 << 20),
         compress: false,
         deadlines: Deadlines::default(),

@@ -166,7 +166,7 @@ impl Pair {
             "state = \"{dir}/state\"\n\
              [source]\nname = \"shop\"\nhome = \"{dir}/source\"\nreserve = \"0%\"\n\
              [[source.element]]\nname = \"www\"\nkind = \"tree\"\npaths = [\"{dir}/www\"]\n\
-             [sink]\nhome = \"{dir}/sink\"\nreserve = \"0%\"\nconnect_timeout = \"10s\"\nstall_timeout = \"20s\"\n\
+             [sink]\nhome = \"{dir}/sink\"\nreserve = \"0%\"\nconnect_timeout = \"10s\"\nstall_timeout = \"200s\"\n\
              identity = \"{}\"\nknown_hosts = \"{}\"\n{sink}\n\
              [[sink.source]]\nname = \"shop\"\nhost = \"127.0.0.1\"\nport = {}\nuser = \"{}\"\n",
             sshd.path("id").display(),

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::{
-    super::{Context, args::DrillArgs, progress::Display, show},
+    super::{Context, alarm, args::DrillArgs, progress::Display, show},
     id, load,
 };
 use crate::{
-    report::Exit,
+    notify::{Looked, Scope},
+    report::{Exit, exit_of},
     restore::{
         drill::{self, Ask},
         pick::Wish,
@@ -15,6 +16,9 @@ use crate::{
     },
     sys::{clock, progress::Progress},
 };
+
+/// Whose alarms these are.
+const WHAT: alarm::What = alarm::What { role: "restore", action: "drill" };
 
 pub(super) fn run(context: &Context, args: &DrillArgs) -> Result<Exit, Exit> {
     let (config, source) = load(context)?;
@@ -36,8 +40,18 @@ pub(super) fn run(context: &Context, args: &DrillArgs) -> Result<Exit, Exit> {
         allow_partial: false,
         trust: None,
     };
-    let report = drill::run(&setup, &Ask { wish, from: args.from.clone(), scratch: args.scratch.clone() });
+    let mut report =
+        drill::run(&setup, &Ask { wish, from: args.from.clone(), scratch: args.scratch.clone() });
     drop(display);
+    let scope = Scope {
+        name: &report.source,
+        findings: &report.findings,
+        generation: report.generation.as_deref(),
+        looked: if report.generation.is_some() { Looked::run() } else { Looked::nothing() },
+    };
+    let said = alarm::deliver(&config, WHAT, report.exit, vec![scope]);
+    report.exit = report.exit.worst(exit_of(&said));
+    report.findings.extend(said);
     if context.json {
         show::json(&report);
         return Ok(report.exit);
