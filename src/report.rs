@@ -4,6 +4,7 @@
 pub mod health;
 mod kind;
 pub mod life;
+pub mod restore;
 pub mod runs;
 
 use jiff::Timestamp;
@@ -138,6 +139,8 @@ pub enum Kind {
     Busy,
     /// The configuration does not fit what was found.
     Configuration,
+    /// This restore is refused as it is.
+    RestoreRefused,
     /// Stopped by a signal.
     Interrupted,
     /// A mail about this run did not leave this host.
@@ -158,6 +161,7 @@ impl Kind {
             Self::Storage => Exit::Storage,
             Self::Busy => Exit::Busy,
             Self::Configuration => Exit::Configuration,
+            Self::RestoreRefused => Exit::RestoreRefused,
             Self::Interrupted => Exit::Interrupted,
             Self::AlarmNotDelivered => Exit::AlarmNotDelivered,
             Self::Internal => Exit::Internal,
@@ -168,7 +172,12 @@ impl Kind {
     pub fn is_alarm(self) -> bool {
         match self {
             // That a mail did not leave is told where it can be: as text and by the exit code.
-            Self::Note | Self::Warning | Self::Busy | Self::Interrupted | Self::AlarmNotDelivered => false,
+            Self::Note
+            | Self::Warning
+            | Self::Busy
+            | Self::RestoreRefused
+            | Self::Interrupted
+            | Self::AlarmNotDelivered => false,
             Self::Failed
             | Self::PreviousTransport
             | Self::HandoverPointFull

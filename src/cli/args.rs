@@ -55,7 +55,7 @@ pub enum Role {
     /// Fetch, prove, store and prune the logs of other hosts, and print them (on the backup host)
     Logsink(LogsinkArgs),
     /// Bring a generation back: into the running application, or below a folder
-    Restore(RestoreArgs),
+    Restore(Box<RestoreArgs>),
     /// Check the configuration; say what is wrong, where, and how to mend it
     Check {
         /// Also all that it points to: folders, users, programs, room, keys, and the way to every source

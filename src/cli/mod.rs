@@ -92,7 +92,8 @@ pub fn main() -> ExitCode {
     if let Role::Source(args::SourceArgs { action: Some(args::SourceAction::Gate(args)), .. }) = &cli.role {
         return gate::run(args);
     }
-    if let Role::Restore(args::RestoreArgs { action: Some(args::RestoreAction::Gate(args)), .. }) = &cli.role
+    if let Role::Restore(args) = &cli.role
+        && let Some(args::RestoreAction::Gate(args)) = &args.action
     {
         return restore::gate(args);
     }
@@ -137,7 +138,7 @@ fn dispatch(context: &Context, cli: Cli) -> Exit {
             sink::dispatch(context, config::SinkRole::Data, action)
         }
         Role::Logsink(args) => logsink::dispatch(context, args),
-        Role::Restore(args) => restore::dispatch(context, args),
+        Role::Restore(args) => restore::dispatch(context, *args),
         Role::Check { send_test_mail: true, .. } => check::mail(context),
         Role::Check { live, .. } => check::run(context, live),
         Role::Explain { name, id } => explain::run(context, &name, &id),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ignore::gitignore::GitignoreBuilder;
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::{
     table::{Given, Read, Table},
@@ -76,6 +76,16 @@ fn outside(path: PathBuf, own: &[PathBuf]) -> Read<PathBuf> {
         )),
         None => Ok(path),
     }
+}
+
+/// What the patterns of `exclude` leave out, as seen from one of the paths; `None` only for patterns that the
+/// configuration has not checked.
+pub fn matcher(path: &Path, exclude: &[String]) -> Option<Gitignore> {
+    let mut builder = GitignoreBuilder::new(path);
+    for pattern in exclude {
+        builder.add_line(None, pattern).ok()?;
+    }
+    builder.build().ok()
 }
 
 fn pattern(given: &Given<'_>) -> Read<String> {

@@ -39,7 +39,7 @@ use toml::de::DeTable;
 pub use dump::{Dump, Output};
 pub use element::{Element, ElementKind};
 pub use error::{Errors, Problem};
-pub use files::Files;
+pub use files::{Files, matcher};
 pub use keep::{Keep, Limits};
 pub use mail::{Mail, MailServer, MailWay, Secret, Security};
 pub use ping::{Ping, PingRole, PingUrl};

@@ -5,7 +5,7 @@ use super::Kind;
 impl Kind {
     /// All kinds that are alarms.
     pub fn alarms() -> impl Iterator<Item = Self> {
-        const ALL: [Kind; 18] = [
+        const ALL: [Kind; 19] = [
             Kind::Note,
             Kind::Warning,
             Kind::Failed,
@@ -21,6 +21,7 @@ impl Kind {
             Kind::Storage,
             Kind::Busy,
             Kind::Configuration,
+            Kind::RestoreRefused,
             Kind::Interrupted,
             Kind::AlarmNotDelivered,
             Kind::Internal,
@@ -46,6 +47,7 @@ impl Kind {
             Self::Storage => "storage",
             Self::Busy => "busy",
             Self::Configuration => "configuration",
+            Self::RestoreRefused => "restore refused",
             Self::Interrupted => "interrupted",
             Self::AlarmNotDelivered => "alarm not delivered",
             Self::Internal => "internal error",
@@ -56,6 +58,7 @@ impl Kind {
     pub fn step(self) -> &'static str {
         match self {
             Self::Note | Self::Warning | Self::Busy | Self::Interrupted | Self::Internal => "run",
+            Self::RestoreRefused => "restore",
             Self::Failed => "collect or fetch",
             Self::PreviousTransport | Self::HandoverPointFull => "waiting at the Handover Point",
             Self::Overdue => "watch",
@@ -73,6 +76,7 @@ impl Kind {
     pub fn safe(self) -> &'static str {
         match self {
             Self::Note | Self::Warning | Self::Busy | Self::AlarmNotDelivered => "everything",
+            Self::RestoreRefused => "everything: nothing was touched",
             Self::Failed => "what did not fail is done; earlier generations stay where they are",
             Self::PreviousTransport => {
                 "what waits is whole, but it is on this host alone until the sink fetches it"

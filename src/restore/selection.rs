@@ -36,6 +36,8 @@ pub enum Place<'a> {
 pub struct Places<'a> {
     selection: &'a Selection,
     elements: BTreeMap<&'a [u8], Sort>,
+    /// The folder of the source that the target folder stands for.
+    base: Vec<u8>,
 }
 
 /// What the entries of an element stand for.
@@ -65,7 +67,15 @@ impl<'a> Places<'a> {
             .filter(|e| !elements.contains_key(e.as_str().as_bytes()))
             .cloned()
             .collect();
-        if unknown.is_empty() { Ok(Self { selection, elements }) } else { Err(unknown) }
+        if unknown.is_empty() { Ok(Self { selection, elements, base: Vec::new() }) } else { Err(unknown) }
+    }
+
+    /// The same, where the target folder stands for this folder of the source (without the leading slash); what lies
+    /// elsewhere is not wanted.
+    #[must_use]
+    pub fn below(mut self, base: &[u8]) -> Self {
+        self.base = base.to_vec();
+        self
     }
 
     /// Where an entry of the manifest goes.
@@ -90,13 +100,14 @@ impl<'a> Places<'a> {
         if target.is_empty() {
             return Place::Target;
         }
+        let Some(path) = within(target, &self.base) else { return Place::Nowhere };
         if self.selection.paths.is_empty()
             || self.selection.paths.iter().any(|wanted| is_within(target, wanted))
         {
-            return Place::At { path: target, way: false };
+            return Place::At { path, way: false };
         }
         if self.selection.paths.iter().any(|wanted| is_within(wanted, target)) {
-            return Place::At { path: target, way: true };
+            return Place::At { path, way: true };
         }
         Place::Nowhere
     }
@@ -105,8 +116,16 @@ impl<'a> Places<'a> {
 impl Places<'_> {
     /// Whether everything of the elements is wanted.
     pub fn are_all(&self) -> bool {
-        self.selection.paths.is_empty()
+        self.selection.paths.is_empty() && self.base.is_empty()
     }
+}
+
+/// The rest of a path that lies below a folder.
+fn within<'p>(path: &'p [u8], base: &[u8]) -> Option<&'p [u8]> {
+    if base.is_empty() {
+        return Some(path);
+    }
+    path.strip_prefix(base)?.strip_prefix(b"/").filter(|rest| !rest.is_empty())
 }
 
 /// Whether a path is the other or lies below it.
@@ -117,6 +136,14 @@ fn is_within(path: &[u8], above: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_of_the_source_can_stand_for_the_target() {
+        assert_eq!(within(b"var/www/shop/a", b"var/www"), Some(b"shop/a".as_slice()));
+        assert_eq!(within(b"var/www", b"var/www"), None);
+        assert_eq!(within(b"var/www2", b"var/www"), None);
+        assert_eq!(within(b"var", b""), Some(b"var".as_slice()));
+    }
 
     #[test]
     fn below_is_by_components_and_not_by_letters() {

@@ -112,7 +112,7 @@ impl Writer<'_> {
             signals::check()?;
             match places.inside(&member.entry.path) {
                 Place::At { path, way } => {
-                    self.member(&member, &mut archive, path, aside.as_deref())?;
+                    self.member(&member, &mut archive, (path, places), aside.as_deref())?;
                     self.written.entries += u64::from(!way);
                 }
                 _ => {
@@ -129,7 +129,7 @@ impl Writer<'_> {
         &mut self,
         member: &Member,
         archive: &mut Archive<'_>,
-        path: &[u8],
+        (path, places): (&[u8], &Places<'_>),
         aside: Option<&Aside>,
     ) -> Result<(), Broken> {
         let dir = self.enter(split(path).0)?;
@@ -145,6 +145,11 @@ impl Writer<'_> {
                 match aside.and_then(|aside| aside.written.get(first).map(|name| (&aside.dir, name))) {
                     Some((aside, written)) => aside.link(written, &dir, name)?,
                     None => {
+                        let Place::At { path: first, .. } = places.inside(first) else {
+                            return Err(Broken::Archive(
+                                "a file is to be another one that is not there".to_owned(),
+                            ));
+                        };
                         let (parent, first) = split(first);
                         self.root()?.descend(parent)?.link(OsStr::from_bytes(first), &dir, name)?;
                     }

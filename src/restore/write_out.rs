@@ -8,6 +8,8 @@ use std::{
     collections::HashMap, ffi::OsStr, fs::File, io::BufReader, os::unix::ffi::OsStrExt as _, path::Path,
 };
 
+use rustix::fs::FileType;
+
 use super::selection::{Place, Places};
 use crate::{
     manifest::{
@@ -139,6 +141,44 @@ impl Proven {
             }
         }
         Ok(wanted)
+    }
+
+    /// Tells what is not there or has another size, by its path in the manifest; no content is read.
+    pub fn missing(&self, tell: &mut dyn FnMut(&[u8], &str)) -> Result<(), Error> {
+        let mut folder: Option<(Vec<u8>, Option<Dir>)> = None;
+        for item in self.entries()? {
+            signals::check()?;
+            let (item, _) = item?;
+            let Some(Entry { path, kind: Kind::File { size, .. }, .. }) = item.entry() else { continue };
+            let stored = entry::stored_path(path);
+            let (parent, name) = split(&stored);
+            if folder.as_ref().is_none_or(|(known, _)| known != parent) {
+                folder = Some((parent.to_vec(), self.data.descend(parent).ok()));
+            }
+            let stat = match &folder {
+                Some((_, Some(dir))) => dir.stat_if_any(OsStr::from_bytes(name))?,
+                _ => None,
+            };
+            match stat {
+                None => tell(path, "it is missing"),
+                Some(stat) if !FileType::from_raw_mode(stat.st_mode).is_file() => tell(path, "it is no file"),
+                Some(stat) if u64::try_from(stat.st_size) != Ok(*size) => tell(path, "it has another size"),
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls `see` with each entry of the manifest, in its order.
+    pub fn each(&self, see: &mut dyn FnMut(&Entry) -> Result<(), Error>) -> Result<(), Error> {
+        for item in self.entries()? {
+            signals::check()?;
+            let (item, _) = item?;
+            if let Some(entry) = item.entry() {
+                see(entry)?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes what is wanted below `target`, which holds nothing that is in the way.
@@ -427,6 +467,7 @@ impl Writer<'_> {
     }
 }
 
+/// Folder and name of a path.
 pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|b| *b == b'/') {
         Some(slash) => (&path[..slash], &path[slash + 1..]),

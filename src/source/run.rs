@@ -13,13 +13,13 @@ use super::{
     status, watch,
 };
 use crate::{
-    app::{hooks, services},
+    app::{hooks, services, unfinished},
     config,
     gate::{self, GateFacts, Quiet, protocol::Event},
     manifest::{Channel, Generation, GenerationId, generation},
     report::{Collected, CollectedElement, Finding, Kind, SourceRun, Timing, exit_of},
     store::{
-        Strange,
+        Strange, drilled,
         handover_point::{Draft, HandoverPoint, Place, Rejected, Rejections, Waiting},
     },
     sys::{self, Dir, laps::Laps, lock, progress::Progress, show, signals},
@@ -135,6 +135,9 @@ impl Run<'_> {
         }
         // First of all: whatever else is wrong tonight, the application runs again.
         self.start_services(&state_dir);
+        if self.is_restoring()? {
+            return Ok(None);
+        }
         let point = HandoverPoint::open(&config.home, Channel::Data)?;
         let mut state = State::open(state_dir.try_clone()?, |id| Ok(is_published(&point, id)?))?;
         let recovered = point.recover(self.started)?;
@@ -168,6 +171,18 @@ impl Run<'_> {
             self.find(Finding::new(Kind::Failed, "after", text).with_fix(fix));
         }
         collected
+    }
+
+    /// A restore that was cut may have left half of the old state and half of the new: that is no backup.
+    fn is_restoring(&mut self) -> Result<bool, Error> {
+        let all = self.setup.state.parent().unwrap_or(self.setup.state);
+        if !unfinished::is_there(all)? {
+            return Ok(false);
+        }
+        let text = "a restore was cut and is not finished, so nothing was collected";
+        let fix = "handover restore: it says whether it finishes or undoes, and does it";
+        self.find(Finding::new(Kind::Failed, self.setup.config.name.as_str(), text).with_fix(fix));
+        Ok(true)
     }
 
     fn find(&mut self, finding: Finding) {
@@ -429,7 +444,7 @@ impl Run<'_> {
             bytes: collection.book.totals.bytes,
             sha256,
             elements: collection.elements.clone(),
-            drill: None,
+            drill: drilled::read(setup.state.parent().unwrap_or(setup.state))?,
             config: setup.config_text.to_owned(),
         })
     }

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::collect::Error;
 use crate::{
     manifest::{GenerationId, Seal},
+    store::ledger,
     sys::{Dir, durable, random},
 };
 
@@ -26,7 +27,6 @@ const STATE: &str = "state.toml";
 const STATE_NEW: &str = "state.new";
 const CACHE: &str = "cache";
 const CACHE_NEW: &str = "cache.new";
-const LEDGER: &str = "ledger";
 const PRIVATE: u32 = 0o600;
 
 /// Lineage and sequence.
@@ -93,7 +93,7 @@ impl State {
 
     /// Promises, durably and before it is published, that `id` has this sequence and seal.
     pub fn promise(&self, id: &GenerationId, sequence: u64, seal: Seal) -> Result<Facts, Error> {
-        durable::append_line(&self.dir, LEDGER, &format!("{sequence} {id} {seal}"), PRIVATE)?;
+        ledger::append(&self.dir, sequence, id, seal)?;
         let new = Facts { sequence, last: Some(id.clone()), ..self.facts.clone() };
         durable::write_file(&self.dir, STATE_NEW, text(&new)?.as_bytes(), PRIVATE)?;
         Ok(new)
@@ -118,7 +118,7 @@ impl State {
 
     /// The seal of every generation that was ever sealed here, by id.
     pub fn ledger(&self) -> Result<std::collections::BTreeMap<GenerationId, Seal>, Error> {
-        read_ledger(&self.dir)
+        Ok(ledger::read(&self.dir)?)
     }
 
     /// The folder itself.
@@ -136,19 +136,6 @@ pub fn peek(state: &std::path::Path) -> Option<Facts> {
 /// sequence in it is given to the next one; the id is not, as the ledger has it.
 pub fn is_kept<E>(promise: &Facts, published: impl Fn(&GenerationId) -> Result<bool, E>) -> Result<bool, E> {
     promise.last.as_ref().map_or(Ok(false), published)
-}
-
-/// Reads the ledger of a state folder; lines that were torn are passed over.
-pub fn read_ledger(dir: &Dir) -> Result<std::collections::BTreeMap<GenerationId, Seal>, Error> {
-    let bytes = dir.read_if_any(LEDGER, 1 << 30)?.unwrap_or_default();
-    let lines = String::from_utf8_lossy(&bytes).into_owned();
-    Ok(lines
-        .lines()
-        .filter_map(|line| {
-            let mut words = line.split(' ').skip(1);
-            Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
-        })
-        .collect())
 }
 
 fn read(dir: &Dir, name: &str) -> Result<Option<Facts>, Error> {

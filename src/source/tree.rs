@@ -28,6 +28,7 @@ use super::{
     copier::{At, Job},
 };
 use crate::{
+    config,
     manifest::{
         Entry, Kind,
         entry::{self, Time},
@@ -262,14 +263,8 @@ impl Walk<'_, '_> {
 
     /// Prepares for a path of the element: its patterns, its file system, and a sync before anything is read.
     fn root_of(&mut self, level: &Level) -> Result<(), Error> {
-        let mut builder = ignore::gitignore::GitignoreBuilder::new(level.from.path());
-        for pattern in self.settings.exclude {
-            // The configuration has checked the patterns.
-            builder
-                .add_line(None, pattern)
-                .map_err(|_| Error::Internal("a pattern of `exclude` does not compile"))?;
-        }
-        self.exclude = builder.build().map_err(|_| Error::Internal("`exclude` does not compile"))?;
+        self.exclude = config::matcher(level.from.path(), self.settings.exclude)
+            .ok_or(Error::Internal("a pattern of `exclude` does not compile"))?;
         self.device = level.from.stat_self()?.st_dev;
         self.synced = self.sync(&level.from)?;
         let empty = !self.settings.allow_empty && level.from.names()?.is_empty();

@@ -22,10 +22,12 @@
 //! ```
 
 pub mod condemned;
+pub mod drilled;
 pub mod drop_point;
 pub mod error;
 pub mod found;
 pub mod handover_point;
+pub mod ledger;
 pub mod marks;
 pub mod meta;
 pub mod note;
@@ -72,4 +74,6 @@ pub mod places {
     pub const RESTORE: &str = "restore";
     /// Generations that have been restored: root's.
     pub const RESTORED: &str = "restored";
+    /// What handover makes in folders of the application while restoring begins so, and is never collected.
+    pub const TEMPORARY: &str = ".handover-";
 }

@@ -67,6 +67,11 @@ pub fn hash_and_copy(
     Ok(Content { size: offset, sha256: hasher.finalize().into() })
 }
 
+/// Shares the content of `from` with the new, empty file `to`, where the file system can: false where it cannot.
+pub fn share(from: &File, to: &File) -> bool {
+    rustix::fs::ioctl_ficlone(to, from).is_ok()
+}
+
 /// The stretches of a file of `size` bytes that hold data, as start and end, in order; the rest are holes.
 pub fn data_of(file: &File, size: u64, path: &Path) -> std::result::Result<Vec<(u64, u64)>, CopyError> {
     let (mut found, mut offset) = (Vec::new(), 0);

@@ -103,6 +103,15 @@ pub fn rename(from: &Dir, name: impl AsRef<OsStr>, to: &Dir, new_name: impl AsRe
     sync_dir(from)
 }
 
+/// Exchanges two names that are both there, by one rename, then syncs both folders: whoever looks finds one or the other.
+pub fn exchange(from: &Dir, name: impl AsRef<OsStr>, to: &Dir, new_name: impl AsRef<OsStr>) -> Result<()> {
+    let (name, new_name) = (name.as_ref(), new_name.as_ref());
+    rustix::fs::renameat_with(from, name, to, new_name, RenameFlags::EXCHANGE)
+        .map_err(|e| Error::new("exchange", to.join(new_name), e))?;
+    sync_dir(to)?;
+    sync_dir(from)
+}
+
 /// Renames a file over another of the same folder, then syncs the folder: the step by which new state becomes valid.
 pub fn replace(dir: &Dir, name: impl AsRef<OsStr>, new_name: impl AsRef<OsStr>) -> Result<()> {
     let (name, new_name) = (name.as_ref(), new_name.as_ref());
@@ -124,6 +133,16 @@ pub fn remove_file(dir: &Dir, name: impl AsRef<OsStr>) -> Result<()> {
 pub fn unlink_draft(dir: &Dir, name: impl AsRef<OsStr>) -> Result<()> {
     let name = name.as_ref();
     rustix::fs::unlinkat(dir, name, AtFlags::empty()).map_err(|e| Error::new("remove", dir.join(name), e))
+}
+
+/// Removes an empty folder without syncing; false if it is not empty.
+pub fn remove_empty(dir: &Dir, name: impl AsRef<OsStr>) -> Result<bool> {
+    let name = name.as_ref();
+    match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::NOTEMPTY | rustix::io::Errno::EXIST) => Ok(false),
+        Err(e) => Err(Error::new("remove", dir.join(name), e)),
+    }
 }
 
 /// Renames within drafts without syncing: the one syncfs before the commit covers it.

@@ -35,6 +35,12 @@ pub fn mtime(stat: &Stat) -> Timestamp {
     Timestamp::new(stat.st_mtime, nanoseconds).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
+/// The time of the last change of anything, names and metadata included.
+pub fn ctime(stat: &Stat) -> Timestamp {
+    let nanoseconds = i32::try_from(stat.st_ctime_nsec).unwrap_or(0);
+    Timestamp::new(stat.st_ctime, nanoseconds).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,6 +18,7 @@ mod layers;
 mod mail;
 mod mistakes;
 mod remote;
+mod restore;
 mod roundtrip;
 mod sandbox;
 mod sink;

@@ -177,7 +177,7 @@ fn a_command_line_that_is_wrong() {
     answers(&lab, &["sinc"], 2, &["sink"]);
     answers(&lab, &["source", "--jsn"], 2, &["--json"]);
     answers(&lab, &["sink", "ls"], 2, &["Usage"]);
-    answers(&lab, &["restore"], 2, &["--to"]);
+    answers(&lab, &["restore", "--too"], 2, &["--to"]);
     answers(&lab, &[], 2, &["source", "sink", "restore"]);
     answers(&lab, &["sink", "ls", "shop", "yesterday"], 2, &["20261123T030000Z"]);
 }

@@ -20,6 +20,7 @@ mod enroll;
 mod lost;
 mod mail;
 mod page;
+mod recipes;
 mod rounds;
 mod service;
 mod start;

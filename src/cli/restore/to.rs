@@ -17,13 +17,14 @@ use super::super::{
 };
 use crate::{
     config,
+    manifest::Channel,
     report::Exit,
     restore::{
         choose::{self, Chosen, NoChoice},
         selection::{Places, Selection},
         write_out::{self, Error, Proven, Wanted, Written},
     },
-    store::places,
+    store::{ledger, places},
     sys::{self, Dir, progress::Progress},
 };
 
@@ -64,6 +65,7 @@ fn restore(context: &Context, args: &RestoreRunArgs, to: &Path) -> Result<Exit, 
             ),
         )
     })?;
+    unknown_seal(context, &chosen);
     let proven = Proven::new(&chosen.dir, generation).map_err(|e| end(&e))?;
     let wanted = proven.count(&chosen_places).map_err(|e| end(&e))?;
     if wanted.entries == 0 {
@@ -90,6 +92,24 @@ fn restore(context: &Context, args: &RestoreRunArgs, to: &Path) -> Result<Exit, 
         report.written = Some(written);
     }
     Ok(tell(context, &report))
+}
+
+/// On the host that it says it is of, a seal that root's ledger does not have is worth a word; nothing is replaced here.
+fn unknown_seal(context: &Context, chosen: &Chosen) {
+    let Ok(config) = config::load(&context.config, &config::Surroundings::here(), config::Role::Restore)
+    else {
+        return;
+    };
+    let generation = &chosen.found.generation;
+    let is_here = config.source.is_some_and(|source| source.name == generation.source);
+    let ledger = Dir::open(config.state.join("source")).and_then(|state| ledger::read(&state));
+    let is_known = ledger.is_ok_and(|ledger| ledger.get(&generation.id) == Some(&chosen.found.seal));
+    if is_here && generation.channel == Channel::Data && !is_known {
+        show::talk(&format!(
+            "warning: the ledger of this host does not know {} with this seal: look at what comes out before you use it",
+            generation.id
+        ));
+    }
 }
 
 fn write(

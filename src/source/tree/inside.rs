@@ -19,6 +19,7 @@ use crate::{
         collect::{Attributes, Error, Record, Slot},
         copier::{self, At},
     },
+    store::places::TEMPORARY,
     sys::{self, Dir, show, signals, xattr},
 };
 
@@ -47,6 +48,11 @@ impl Walk<'_, '_> {
         let kind = FileType::from_raw_mode(stat.st_mode);
         let original = level.from.join(name);
         if self.exclude.matched(&original, kind.is_dir()).is_ignore() {
+            return Ok(());
+        }
+        if name.as_bytes().starts_with(TEMPORARY.as_bytes()) {
+            let shown = show(original.as_os_str().as_bytes());
+            self.remarks.notes.push(format!("{shown} is what a restore replaced, and was left out"));
             return Ok(());
         }
         let path = join(&level.path, name);

@@ -1,0 +1,65 @@
+//! `handover restore drill`.
+
+use std::sync::Arc;
+
+use super::{
+    super::{Context, alarm, args::DrillArgs, progress::Display, show},
+    id, load,
+};
+use crate::{
+    notify::{Looked, Scope},
+    report::{Exit, exit_of},
+    restore::{
+        drill::{self, Ask},
+        pick::Wish,
+        run::Setup,
+    },
+    sys::{clock, progress::Progress},
+};
+
+/// Whose alarms these are.
+const WHAT: alarm::What = alarm::What { role: "restore", action: "drill" };
+
+pub(super) fn run(context: &Context, args: &DrillArgs) -> Result<Exit, Exit> {
+    let (config, source) = load(context)?;
+    let progress = Arc::new(Progress::default());
+    let display = Display::start(context, vec![(source.name.to_string(), Arc::clone(&progress))]);
+    let setup = Setup {
+        source: &source,
+        config: &config.restore,
+        state: &config.state,
+        own: &config.own,
+        progress: &progress,
+        clock: &clock::now,
+    };
+    let wish = Wish {
+        id: id(&args.id),
+        source: source.name.clone(),
+        elements: args.element.clone(),
+        allow_older: false,
+        allow_partial: false,
+        trust: None,
+    };
+    let mut report =
+        drill::run(&setup, &Ask { wish, from: args.from.clone(), scratch: args.scratch.clone() });
+    drop(display);
+    let scope = Scope {
+        name: &report.source,
+        findings: &report.findings,
+        generation: report.generation.as_deref(),
+        looked: if report.generation.is_some() { Looked::run() } else { Looked::nothing() },
+    };
+    let said = alarm::deliver(&config, WHAT, report.exit, vec![scope]);
+    report.exit = report.exit.worst(exit_of(&said));
+    report.findings.extend(said);
+    if context.json {
+        show::json(&report);
+        return Ok(report.exit);
+    }
+    show::findings(&report.source, &report.findings, context.quiet);
+    if let (Some(generation), false) = (&report.generation, context.quiet) {
+        let word = if report.ok { "can be restored" } else { "CANNOT be restored" };
+        show::talk(&format!("{generation} {word}: tried in {} s", report.seconds));
+    }
+    Ok(report.exit)
+}

@@ -1,0 +1,111 @@
+//! What restores have replaced and kept: `restore list --replaced`, `restore undo`, `restore clean`.
+
+use std::io::{BufRead as _, IsTerminal as _};
+
+use serde::Serialize;
+
+use super::{
+    super::{Context, fail, show},
+    load,
+};
+use crate::{
+    config::Config,
+    report::{Exit, Finding, exit_of},
+    restore::{clean, error::Error, held::hold, journal::Replaced},
+    sys::{self, clock},
+};
+
+#[derive(Serialize)]
+struct Kept<'a> {
+    replaced: &'a [Replaced],
+    findings: &'a [Finding],
+    dry_run: bool,
+}
+
+fn end(name: &str) -> impl Fn(Error) -> Exit + '_ {
+    move |e| {
+        let finding = e.finding(name);
+        fail(finding.kind.exit(), &crate::notify::body(&finding))
+    }
+}
+
+fn all(config: &Config) -> Result<Vec<Replaced>, Error> {
+    match sys::Dir::open(config.state.join("restore")) {
+        Ok(state) => Replaced::load(&state),
+        Err(e) if e.is_not_found() => Ok(Vec::new()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn tell(context: &Context, list: &[Replaced], findings: &[Finding], dry_run: bool, name: &str) -> Exit {
+    if context.json {
+        show::json(&Kept { replaced: list, findings, dry_run });
+        return exit_of(findings);
+    }
+    let path = |path: &std::path::Path| sys::show(path.as_os_str().as_encoded_bytes());
+    let now = clock::now();
+    let row = |kept: &Replaced| {
+        vec![
+            path(&kept.root),
+            kept.element.clone(),
+            kept.id.to_string(),
+            show::age(kept.at, now),
+            path(&kept.folder),
+        ]
+    };
+    if !list.is_empty() && (!context.quiet || dry_run) {
+        let head = ["path", "element", "replaced by", "age#", "kept in"];
+        show::data(&show::table(&head, list.iter().map(row).collect()));
+    }
+    show::findings(name, findings, context.quiet);
+    exit_of(findings)
+}
+
+pub(super) fn list(context: &Context) -> Result<Exit, Exit> {
+    let (config, source) = load(context)?;
+    let name = source.name.as_str();
+    Ok(tell(context, &all(&config).map_err(end(name))?, &[], true, name))
+}
+
+pub(super) fn clean(context: &Context, dry_run: bool) -> Result<Exit, Exit> {
+    if dry_run {
+        return list(context);
+    }
+    let (config, source) = load(context)?;
+    let name = source.name.as_str();
+    let held = hold(&config.state, &config.restore.home, "handover restore clean").map_err(end(name))?;
+    let (gone, findings) = clean::clean(&held.state).map_err(end(name))?;
+    Ok(tell(context, &gone, &findings, false, name))
+}
+
+pub(super) fn undo(context: &Context, dry_run: bool, yes: bool) -> Result<Exit, Exit> {
+    let (config, source) = load(context)?;
+    let name = source.name.as_str();
+    let held = hold(&config.state, &config.restore.home, "handover restore undo").map_err(end(name))?;
+    let last = clean::last(&held.state).map_err(end(name))?;
+    if last.is_empty() {
+        return Err(fail(Exit::RestoreRefused, &"nothing is kept that could be put back"));
+    }
+    if dry_run {
+        return Ok(tell(context, &last, &[], true, name));
+    }
+    if !yes && !agreed(context, &last, name) {
+        return Err(fail(
+            Exit::RestoreRefused,
+            &"nobody agreed to it\n  -> look at it with --dry-run, then give --yes",
+        ));
+    }
+    clean::undo(&held.state, &source.elements).map_err(end(name))?;
+    Ok(tell(context, &last, &[], false, name))
+}
+
+fn agreed(context: &Context, last: &[Replaced], name: &str) -> bool {
+    if context.json || !std::io::stdin().is_terminal() {
+        return false;
+    }
+    tell(context, last, &[], true, name);
+    show::talk("put these back? [y/N]");
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+}

@@ -1,0 +1,93 @@
+//! `handover restore list`.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{
+    super::{Context, args::ListArgs, fail, show},
+    load,
+};
+use crate::{
+    report::{Exit, restore::Candidate},
+    restore::{
+        error::Error,
+        held::{look, row},
+    },
+    store::{ledger, places},
+    sys::{Dir, clock},
+};
+
+#[derive(Serialize)]
+struct Listing {
+    candidates: Vec<Candidate>,
+    passed_over: Vec<String>,
+}
+
+pub(super) fn run(context: &Context, args: &ListArgs) -> Result<Exit, Exit> {
+    let (config, source) = load(context)?;
+    let list = || -> Result<Listing, Error> {
+        let place = config.restore.home.join(places::RESTORE);
+        let (mut catch, _) = match &args.from {
+            Some(from) => look(Some(from), &Dir::open("/")?)?,
+            None => look(None, &Dir::open(place)?)?,
+        };
+        for candidate in &mut catch.candidates {
+            if args.verify { candidate.verify() } else { candidate.look() }?;
+        }
+        let ledger = match Dir::open(config.state.join("source")) {
+            Ok(state) => ledger::read(&state)?,
+            Err(e) if e.is_not_found() => Default::default(),
+            Err(e) => return Err(e.into()),
+        };
+        let candidates = catch.candidates.iter().map(|c| row(c, &ledger, None)).collect();
+        Ok(Listing { candidates, passed_over: catch.foreign })
+    };
+    let listing = list().map_err(|e| {
+        let finding = e.finding(source.name.as_str());
+        fail(finding.kind.exit(), &crate::notify::body(&finding))
+    })?;
+    if context.json {
+        return Ok(show::json(&listing));
+    }
+    table(&listing.candidates, clock::now());
+    for foreign in &listing.passed_over {
+        show::talk(&format!("note: passed over: {foreign}"));
+    }
+    Ok(Exit::Ok)
+}
+
+/// Candidates for people, the newest first.
+pub(super) fn table(candidates: &[Candidate], now: Timestamp) {
+    let rows = candidates.iter().map(|c| {
+        let age = c.collected.map_or_else(|| "?".to_owned(), |at| show::age(at, now));
+        let mut state = c.condition.clone();
+        if let Some(first) = c.torn.first() {
+            state = format!("torn: {first}");
+        } else if !c.failed.is_empty() {
+            state = format!("{state}; had failed: {}", c.failed.join(", "));
+        }
+        let source = match (c.source.as_deref(), c.channel.as_deref()) {
+            (Some(source), Some("data") | None) => source.to_owned(),
+            (source, channel) => format!("{} ({})", source.unwrap_or("?"), channel.unwrap_or("?")),
+        };
+        let trust = match c.trust.as_str() {
+            "ledger" => "made here",
+            "given" => "by --trust",
+            "other" => "NOT as made here",
+            _ => "not known here",
+        };
+        vec![
+            c.id.clone(),
+            source,
+            age,
+            c.bytes.map(show::size).unwrap_or_default(),
+            trust.to_owned(),
+            state,
+            c.place.clone(),
+        ]
+    });
+    show::data(&show::table(
+        &["generation", "source", "age#", "size#", "seal", "state", "place"],
+        rows.collect(),
+    ));
+}

@@ -1,0 +1,201 @@
+//! The copy of a generation that nobody but root can reach: what is proven there is what is restored.
+//!
+//! Content is shared (reflink) where the file system can; what is root's and written by nobody is linked; else it is
+//! copied. All of it is hashed in the copy.
+
+use std::{ffi::OsStr, fs::File, os::unix::ffi::OsStrExt as _};
+
+use rustix::fs::{FileType, Stat};
+
+use super::{
+    error::{Error, Result},
+    find::{Condition, Torn},
+    write_out::{Proven, split},
+};
+use crate::{
+    manifest::{Digest, Kind, entry, names},
+    store::Found,
+    sys::{
+        self, Dir, copy, durable, name::Name, progress::Progress, random, room::Room, show, signals, users,
+    },
+};
+
+/// Copies a generation's folder into `to` and proves all of it: of its content only these elements, or all.
+/// The outcome is what was found wrong.
+pub fn make(
+    from: &Dir,
+    to: &Dir,
+    found: &Found,
+    elements: &[Name],
+    progress: &Progress,
+) -> Result<Condition> {
+    let sums = &found.generation.sha256;
+    for (name, expected, is_needed) in [
+        (names::GENERATION, found.seal, true),
+        (names::MANIFEST, sums.manifest, true),
+        (names::XATTRS, sums.xattrs, true),
+        (names::SUMS, sums.sha256sums, false),
+        (names::README, sums.readme, false),
+    ] {
+        if own(from, to, name, expected)? {
+            continue;
+        }
+        if is_needed {
+            let text = format!("{name} is not the one that was sealed");
+            return Ok(Condition::Torn(vec![Torn { element: None, text }]));
+        }
+        // Nothing is restored from it; what is not proven is not handed on.
+        durable::remove_file(to, name)?;
+    }
+    let data = to.create_dir(names::DATA, 0o700)?;
+    let proven = Proven::new(to, &found.generation)?;
+    let mut copying = Copying { from: from.open_dir(names::DATA)?, to: data, torn: Vec::new(), progress };
+    proven.each(&mut |entry| {
+        let Kind::File { digest, .. } = entry.kind else { return Ok(()) };
+        let element = entry.path.split(|b| *b == b'/').next().unwrap_or_default();
+        if elements.is_empty() || elements.iter().any(|e| e.as_str().as_bytes() == element) {
+            copying.file(&entry.path, element, digest).map_err(into_write)?;
+        }
+        Ok(())
+    })?;
+    Ok(if copying.torn.is_empty() { Condition::Whole } else { Condition::Torn(copying.torn) })
+}
+
+fn into_write(e: Error) -> super::write_out::Error {
+    match e {
+        Error::Sys(e) => e.into(),
+        Error::Interrupted(e) => e.into(),
+        e => super::write_out::Error::Damaged(e.to_string()),
+    }
+}
+
+/// Whether the room for the copy and for what is built from it is there.
+pub fn check_room(dir: &Dir, bytes: u64) -> Result<()> {
+    let room = Room::of(dir)?;
+    if room.bytes_free >= bytes {
+        return Ok(());
+    }
+    let full = std::io::Error::from_raw_os_error(libc::ENOSPC);
+    Err(sys::Error::new("make what is restored, for which there is not enough room, in", dir.path(), full)
+        .into())
+}
+
+/// Copies one of the generation's own files; whether it is what it should be.
+fn own(from: &Dir, to: &Dir, name: &str, expected: Digest) -> Result<bool> {
+    let source = match from.open_file(name) {
+        Err(e) if e.is_not_found() => return Ok(false),
+        other => other?,
+    };
+    let target = to.create_file(name, 0o400)?;
+    let content = copy::hash_and_copy(&source, Some(&target), &to.join(name), &mut |_| signals::check())?;
+    Ok(Digest(content.sha256) == expected)
+}
+
+struct Copying<'a> {
+    from: Dir,
+    to: Dir,
+    torn: Vec<Torn>,
+    progress: &'a Progress,
+}
+
+impl Copying<'_> {
+    fn file(&mut self, path: &[u8], element: &[u8], digest: Digest) -> Result<()> {
+        let stored = entry::stored_path(path);
+        let (parent, name) = split(&stored);
+        let name = OsStr::from_bytes(name);
+        let to = self.folder(parent)?;
+        if to.stat_if_any(name)?.is_some() {
+            return Ok(());
+        }
+        let why = match self.from.descend(parent).and_then(|from| self.bring(&from, &to, name)) {
+            Ok(content) if Digest(content.sha256) == digest => {
+                self.progress.add_files(1);
+                return Ok(());
+            }
+            Ok(_) => "its content is not what the seal stands for".to_owned(),
+            Err(e) if e.is_storage() => return Err(e.into()),
+            Err(e) => e.source.to_string(),
+        };
+        signals::check()?;
+        let text = format!("{}: {why}", show(path));
+        self.torn.push(Torn { element: Some(element.to_vec()), text });
+        Ok(())
+    }
+
+    fn folder(&self, path: &[u8]) -> Result<Dir> {
+        let mut dir = self.to.try_clone()?;
+        for part in path.split(|b| *b == b'/').filter(|part| !part.is_empty()) {
+            dir = dir.ensure_dir(OsStr::from_bytes(part), 0o700)?;
+        }
+        Ok(dir)
+    }
+
+    fn bring(&self, from: &Dir, to: &Dir, name: &OsStr) -> sys::Result<copy::Content> {
+        let source = from.open_file(name)?;
+        let stat = from.stat(name)?;
+        let linked = is_nobodys(&stat) && from.link(name, to, name).is_ok();
+        let (source, target) = if linked {
+            (to.open_file(name)?, None)
+        } else {
+            let target = to.create_file(name, 0o400)?;
+            if copy::share(&source, &target) { (target, None) } else { (source, Some(target)) }
+        };
+        let mut seen = |bytes| {
+            self.progress.add_bytes(bytes);
+            signals::check()
+        };
+        let hashed = copy::hash_and_copy(&source, target.as_ref(), &to.join(name), &mut seen);
+        match hashed {
+            Ok(content) => Ok(content),
+            Err(copy::CopyError::Read(e) | copy::CopyError::Write(e)) => Err(e),
+            Err(copy::CopyError::Interrupted(_)) => {
+                Err(sys::Error::new("copy", to.join(name), rustix::io::Errno::INTR))
+            }
+        }
+    }
+}
+
+/// Root's, and nobody may write to it: linking it gives nobody a way to change what was proven.
+fn is_nobodys(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode).is_file()
+        && stat.st_uid == users::euid()
+        && stat.st_mode & 0o222 == 0
+}
+
+/// A file of the copy, from its start.
+pub fn open(copied: &Dir, path: &[u8]) -> Result<File> {
+    let stored = entry::stored_path(path);
+    let (parent, name) = split(&stored);
+    Ok(copied.open_dir(names::DATA)?.descend(parent)?.open_file(OsStr::from_bytes(name))?)
+}
+
+/// Removes what earlier runs made in the private folder and did not need any more.
+pub fn sweep(private: &Dir, keep: Option<&OsStr>) -> Result<()> {
+    for name in private.names()? {
+        let is_ours = name.as_bytes().starts_with(TEMPORARY.as_bytes());
+        if is_ours && Some(name.as_os_str()) != keep {
+            durable::remove_tree(private, &name)?;
+        }
+    }
+    Ok(())
+}
+
+/// How names of what is made there for one run begin.
+pub const TEMPORARY: &str = ".restoring-";
+
+/// A folder for this run in `restored/`.
+#[derive(Debug)]
+pub struct Temporary {
+    /// Its name there.
+    pub name: String,
+    /// The folder.
+    pub dir: Dir,
+}
+
+impl Temporary {
+    /// Makes it.
+    pub fn new(private: &Dir) -> Result<Self> {
+        let name = format!("{}{}", TEMPORARY, random::hex(6)?);
+        Ok(Self { dir: private.create_dir(&name, 0o700)?, name })
+    }
+}

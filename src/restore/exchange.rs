@@ -1,0 +1,220 @@
+//! Putting the new in the place of the old, and back.
+//!
+//! ```text
+//! /var/www/shop                              the path
+//! /var/www/.handover-restore-<id>-<random>/  0700: new/shop is made here; old/shop is kept here
+//! ```
+//!
+//! One rename exchanges the two. Where none can, the old is first copied to `old/` (files as further names, so at once), and then
+//! the path is made equal to the new, file by file; putting it back makes it equal to `old/`.
+
+use std::{
+    ffi::{OsStr, OsString},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    error::{Error, Result},
+    journal::UnitRecord,
+    trees,
+    units::{self, Guard, How},
+};
+use crate::sys::{self, Dir, durable, durable::SyncHandle, show};
+
+/// The folder for the new, in the staging folder.
+pub const NEW: &str = "new";
+/// The folder for the old.
+pub const OLD: &str = "old";
+
+/// A unit's places, open.
+#[derive(Debug)]
+pub struct Opened {
+    /// The folder that holds the path; the path itself where it is the root of all.
+    parent: Dir,
+    /// The path's name; `None` for the root of all.
+    name: Option<OsString>,
+    staging: Dir,
+}
+
+impl Opened {
+    /// Opens them.
+    pub fn of(unit: &UnitRecord) -> Result<Self> {
+        let (above, staging) = units::at(&unit.staging)?;
+        let staging = above.open_dir(&staging)?;
+        if unit.root.parent().is_none() {
+            return Ok(Self { parent: Dir::open("/")?, name: None, staging });
+        }
+        let (parent, name) = units::at(&unit.root)?;
+        Ok(Self { parent, name: Some(name), staging })
+    }
+
+    fn name(&self) -> Result<&OsStr> {
+        self.name.as_deref().ok_or(Error::Internal("the root of all cannot be renamed"))
+    }
+
+    /// What is at the path now.
+    fn now(&self) -> Result<Option<(u64, u64)>> {
+        match &self.name {
+            Some(name) => Ok(trees::inode(&self.parent, name)?),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Where a staging folder is made for a path: beside it; in it where it is a mount point of its own.
+pub fn staging_place(root: &Path, in_it: bool, name: &str) -> PathBuf {
+    let folder = if in_it { root } else { root.parent().unwrap_or(root) };
+    folder.join(name)
+}
+
+/// Notes what is there and what was made, before anything is exchanged.
+pub fn note(unit: &mut UnitRecord) -> Result<()> {
+    let opened = Opened::of(unit)?;
+    unit.old = opened.now()?;
+    if let Some(name) = &opened.name {
+        unit.new = trees::inode(&opened.staging.open_dir(NEW)?, name)?;
+    }
+    Ok(())
+}
+
+/// What an exchange gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// It is in its place.
+    Done,
+    /// No rename can do it: it must be put in file by file.
+    Refused,
+}
+
+/// Puts the new in its place by one rename.
+pub fn put(unit: &UnitRecord) -> Result<Put> {
+    let opened = Opened::of(unit)?;
+    let (name, new) = (opened.name()?, opened.staging.open_dir(NEW)?);
+    if unit.how == How::Create {
+        durable::rename(&new, name, &opened.parent, name)?;
+        return Ok(Put::Done);
+    }
+    if let (Some(live), Some(built)) = (folder(&opened.parent, name)?, folder(&new, name)?) {
+        trees::carry_over(&live, &built, &unit.root, &Guard::new(&unit.rules)?)?;
+    }
+    SyncHandle::open(&new)?.sync()?;
+    match durable::exchange(&new, name, &opened.parent, name) {
+        Ok(()) => Ok(Put::Done),
+        Err(e) if is_no_way(&e) => Ok(Put::Refused),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn folder(dir: &Dir, name: &OsStr) -> Result<Option<Dir>> {
+    match dir.open_dir(name) {
+        Ok(dir) => Ok(Some(dir)),
+        Err(e) if matches!(e.errno(), Some(libc::ENOTDIR | libc::ELOOP)) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// A mount, a lower layer, or a file system without exchange.
+fn is_no_way(e: &sys::Error) -> bool {
+    matches!(e.errno(), Some(libc::EBUSY | libc::EXDEV | libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP))
+}
+
+/// Copies the old aside: complete and synced when this returns.
+pub fn copy_aside(unit: &UnitRecord) -> Result<()> {
+    let opened = Opened::of(unit)?;
+    let guard = Guard::new(&unit.rules)?;
+    durable::remove_tree(&opened.staging, OLD)?;
+    let old = opened.staging.create_dir(OLD, 0o700)?;
+    let sync = SyncHandle::open(&old)?;
+    match &opened.name {
+        Some(name) => trees::copy(&opened.parent, name, &old, name, &unit.root, Some(&guard))?,
+        None => trees::copy_inside(&opened.parent, &old, &unit.root, Some(&guard))?,
+    }
+    Ok(sync.sync()?)
+}
+
+/// Puts the new (or the old) in file by file.
+pub fn put_inside(unit: &UnitRecord, from: &str) -> Result<()> {
+    let opened = Opened::of(unit)?;
+    let guard = Guard::new(&unit.rules)?;
+    let sync = SyncHandle::open(&opened.parent)?;
+    let from = opened.staging.open_dir(from)?;
+    match &opened.name {
+        Some(name) => {
+            let inside = folder(&opened.parent, name).ok().flatten();
+            let inside = inside.map(|dir| SyncHandle::open(&dir)).transpose()?;
+            trees::mirror_one(&from, &opened.parent, name, &unit.root, &guard)?;
+            inside.map_or(Ok(()), |inside| inside.sync())?;
+        }
+        None => trees::mirror(&from, &opened.parent, &unit.root, &guard)?,
+    }
+    Ok(sync.sync()?)
+}
+
+/// Puts back what was there. Running it again changes nothing more.
+pub fn put_back(unit: &UnitRecord) -> Result<()> {
+    let opened = match Opened::of(unit) {
+        Ok(opened) => opened,
+        // The staging folder is made before anything changes, and goes after everything is put back.
+        Err(Error::Sys(e)) if e.is_not_found() => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    if unit.how == How::InPlace {
+        return if unit.copied { put_inside(unit, OLD) } else { Ok(()) };
+    }
+    let now = opened.now()?;
+    if unit.new.is_none() || now != unit.new {
+        if now == unit.old || unit.new.is_none() {
+            return Ok(());
+        }
+        let shown = show(unit.root.as_os_str().as_encoded_bytes());
+        let staging = show(unit.staging.as_os_str().as_encoded_bytes());
+        return Err(Error::Configuration {
+            text: format!(
+                "{shown} is neither what was there before the restore nor what the restore put there"
+            ),
+            fix: format!(
+                "somebody changed it meanwhile: put it in order by hand (the other state is in {staging}), then remove that folder"
+            ),
+        });
+    }
+    let (name, new) = (opened.name()?, opened.staging.open_dir(NEW)?);
+    match unit.how {
+        How::Create => durable::rename(&opened.parent, name, &new, name)?,
+        _ => durable::exchange(&new, name, &opened.parent, name)?,
+    }
+    Ok(())
+}
+
+/// Removes the staging folder with all that is in it.
+pub fn drop_staging(unit: &UnitRecord) -> Result<()> {
+    match units::at(&unit.staging) {
+        Ok((parent, name)) => Ok(durable::remove_tree(&parent, name)?),
+        Err(e) if e.is_not_found() => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Keeps the old: the staging folder with it alone, under the name of what is kept. `None` if there was nothing. Running it
+/// again ends in the same.
+pub fn keep_old(unit: &UnitRecord) -> Result<Option<PathBuf>> {
+    let (parent, name) = units::at(&unit.staging)?;
+    let kept = name.to_string_lossy().replacen("-restore-", "-replaced-", 1);
+    let place = unit.staging.with_file_name(&kept);
+    let Some(staging) = parent.open_dir_if_any(&name)? else {
+        return Ok(parent.stat_if_any(&*kept)?.is_some().then_some(place));
+    };
+    match unit.how {
+        How::Create => {
+            durable::remove_tree(&parent, &name)?;
+            return Ok(None);
+        }
+        How::InPlace => durable::remove_tree(&staging, NEW)?,
+        How::Exchange => {
+            if staging.stat_if_any(NEW)?.is_some() {
+                durable::rename(&staging, NEW, &staging, OLD)?;
+            }
+        }
+    }
+    durable::rename(&parent, &name, &parent, &*kept)?;
+    Ok(Some(place))
+}

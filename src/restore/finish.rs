@@ -1,0 +1,249 @@
+//! Finishing or undoing a restore: right after it, or when an earlier one was cut. Each step may have been done before.
+
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    copy,
+    dump::Target,
+    error::{Error, Result},
+    exchange,
+    find::{Candidate, Place},
+    journal::{DumpRecord, DumpState, Journal, Phase, Replaced},
+};
+use crate::{
+    app::services,
+    config::Element,
+    report::{Finding, Kind},
+    store::places,
+    sys::{Dir, durable, show},
+};
+
+/// What was done with a restore that was cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovered {
+    /// There was none.
+    Nothing,
+    /// The rest of it was done: the application has the new state.
+    Finished,
+    /// What was there is there again.
+    Undone,
+}
+
+/// Finishes or undoes a restore that was cut; then services that it left stopped are started.
+pub fn recover(
+    state: &Dir,
+    private: &Dir,
+    elements: &[Element],
+    findings: &mut Vec<Finding>,
+) -> Result<Recovered> {
+    let recovered = match Journal::load(state)? {
+        None => Recovered::Nothing,
+        Some(journal) => {
+            let recovered = one(state, private, elements, journal.clone(), findings)?;
+            let (id, at) = (&journal.id, journal.started);
+            let text = match recovered {
+                Recovered::Finished => {
+                    format!("the restore of {id}, begun at {at}, was cut: it was finished")
+                }
+                _ => format!(
+                    "the restore of {id}, begun at {at}, was cut: it was undone, what was there is there again"
+                ),
+            };
+            findings.push(Finding::new(Kind::Warning, "recovery", text));
+            recovered
+        }
+    };
+    match services::recover(state) {
+        Ok(names) if names.is_empty() => {}
+        Ok(names) => {
+            let text = format!("started again: {}", names.join(", "));
+            findings.push(Finding::new(Kind::Note, "services", text));
+        }
+        Err(e) => {
+            let fix = "start it by hand and look why it does not start";
+            findings.push(Finding::new(Kind::Failed, "services", e.to_string()).with_fix(fix));
+        }
+    }
+    Ok(recovered)
+}
+
+fn one(
+    state: &Dir,
+    private: &Dir,
+    elements: &[Element],
+    mut journal: Journal,
+    findings: &mut Vec<Finding>,
+) -> Result<Recovered> {
+    match journal.phase {
+        Phase::Building | Phase::Exchanging => {
+            findings.extend(undo(state, private, elements, &journal)?);
+            Ok(Recovered::Undone)
+        }
+        Phase::Procedure => {
+            let text =
+                "the application's own procedure was cut: how far it came, only the application can tell";
+            let fix = "look at the application, then run the restore again";
+            findings.push(Finding::new(Kind::Warning, "procedure", text).with_fix(fix));
+            findings.extend(undo(state, private, elements, &journal)?);
+            Ok(Recovered::Undone)
+        }
+        Phase::Promoting => {
+            promote_rest(state, private, elements, &mut journal)?;
+            journal.phase = Phase::Done;
+            journal.write(state)?;
+            finish(state, private, &journal)?;
+            Ok(Recovered::Finished)
+        }
+        Phase::Done => {
+            finish(state, private, &journal)?;
+            Ok(Recovered::Finished)
+        }
+    }
+}
+
+/// What a cut promotion left to do.
+fn promote_rest(state: &Dir, private: &Dir, elements: &[Element], journal: &mut Journal) -> Result<()> {
+    for i in 0..journal.dumps.len() {
+        let record = journal.dumps[i].clone();
+        if record.state == DumpState::Promoted {
+            continue;
+        }
+        let Some(element) = elements.iter().find(|e| e.name.as_str() == record.element) else {
+            return Err(Error::Configuration {
+                text: format!("{} was being promoted, and is no longer in the configuration", record.element),
+                fix: "put it back into the configuration until the restore is finished".to_owned(),
+            });
+        };
+        let target = Target { element, name: &record.target };
+        if element.steps.promote.is_none() {
+            fill(private, journal, &target)?;
+        } else if record.state != DumpState::Promoting
+            || element.steps.probe.is_none()
+            || target.probe().is_ok()
+        {
+            // The scratch target is still there: it was not promoted, or not to the end.
+            target.promote()?;
+        }
+        journal.dumps[i].state = DumpState::Promoted;
+        journal.write(state)?;
+    }
+    Ok(())
+}
+
+/// Fills a live target again from the start; the copy of the generation is still there.
+fn fill(private: &Dir, journal: &Journal, target: &Target<'_>) -> Result<()> {
+    let copied = private.open_dir(&journal.copy)?;
+    let folder = copied.open_dir(crate::manifest::names::DATA)?.open_dir(&target.element.name)?;
+    let names = folder.names()?;
+    let name = super::dump::of(target.element).map(|dump| dump.file.clone());
+    let name =
+        names.iter().find(|n| Some(n.as_os_str()) == name.as_deref().map(OsStr::new)).or(names.first());
+    match name {
+        Some(name) => target.load(folder.open_file(name)?),
+        None => Err(Error::Internal("the copy of the generation lost a dump")),
+    }
+}
+
+/// Puts everything back: the files, in the opposite order; scratch targets are discarded; the journal goes last. What
+/// cannot be tidied without harm to the application is a finding.
+pub fn undo(state: &Dir, private: &Dir, elements: &[Element], journal: &Journal) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    for unit in journal.units.iter().rev() {
+        exchange::put_back(unit)?;
+    }
+    for record in &journal.dumps {
+        findings.extend(discard(elements, record));
+    }
+    for unit in &journal.units {
+        exchange::drop_staging(unit)?;
+    }
+    drop_copy(private, journal)?;
+    Journal::close(state)?;
+    Ok(findings)
+}
+
+fn discard(elements: &[Element], record: &DumpRecord) -> Option<Finding> {
+    if !matches!(record.state, DumpState::Loading | DumpState::Loaded) {
+        return None;
+    }
+    let element = elements.iter().find(|e| e.name.as_str() == record.element)?;
+    let why = match &element.steps.discard {
+        Some(_) => Target { element, name: &record.target }.discard().err()?.to_string(),
+        None => "there is no `discard`".to_owned(),
+    };
+    let text = format!("the scratch target {} is left behind: {why}", show(record.target.as_bytes()));
+    Some(Finding::new(Kind::Warning, record.element.as_str(), text).with_fix("remove it by hand"))
+}
+
+fn drop_copy(private: &Dir, journal: &Journal) -> Result<()> {
+    if journal.copy.starts_with(copy::TEMPORARY) {
+        durable::remove_tree(private, &journal.copy)?;
+    }
+    Ok(())
+}
+
+/// Tidies after all is done: keeps the old, moves the generation to `restored/`, removes the copy, and at last the journal.
+/// Gives where the old is kept.
+pub fn finish(state: &Dir, private: &Dir, journal: &Journal) -> Result<Vec<PathBuf>> {
+    let mut list = Replaced::load(state)?;
+    let mut kept = Vec::new();
+    for unit in &journal.units {
+        let Some(folder) = exchange::keep_old(unit)? else { continue };
+        kept.push(folder.clone());
+        if list.iter().all(|known| known.folder != folder) {
+            list.push(Replaced {
+                folder,
+                root: unit.root.clone(),
+                how: unit.how,
+                element: unit.element.clone(),
+                id: journal.id.clone(),
+                at: journal.started,
+                rules: unit.rules.clone(),
+            });
+        }
+    }
+    Replaced::store(state, &list)?;
+    if let Some(delivered) = &journal.delivered {
+        move_to_restored(delivered, private, journal)?;
+    }
+    drop_copy(private, journal)?;
+    Journal::close(state)?;
+    Ok(kept)
+}
+
+/// What came by `restore/` moves to `restored/`, where nobody but root reaches it.
+fn move_to_restored(delivered: &Path, private: &Dir, journal: &Journal) -> Result<()> {
+    let home = private.path().parent().unwrap_or(private.path());
+    let below = delivered.parent().map(|p| p.as_os_str().as_bytes().to_vec()).unwrap_or_default();
+    let parent = Dir::open(home)?.open_dir(places::RESTORE)?.descend(&below)?;
+    let name = delivered.file_name().ok_or(Error::Internal("what was delivered has no name"))?;
+    let Some(stat) = parent.stat_if_any(name)? else { return Ok(()) };
+    let is_dir = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir();
+    let end = name.to_str().and_then(|n| n.find(".t").map(|at| &n[at..])).filter(|_| !is_dir).unwrap_or("");
+    for attempt in 1..1000 {
+        let number = if attempt == 1 { String::new() } else { format!(".{attempt}") };
+        match durable::rename(&parent, name, private, format!("{}{number}{end}", journal.id)) {
+            Err(e) if e.is_taken() => {}
+            other => return Ok(other?),
+        }
+    }
+    Err(Error::Internal("no name is free in restored/"))
+}
+
+/// What of `restore/` holds the candidate at `list[at]` and no other one, to be moved away in the end: relative to `restore/`.
+pub fn delivered(restore: &Dir, list: &[Candidate], at: usize) -> Option<PathBuf> {
+    let inside = |c: &Candidate| c.shown.strip_prefix(restore.path()).ok().map(Path::to_path_buf);
+    let own = inside(&list[at])?;
+    let top = PathBuf::from(own.iter().next()?);
+    let is_alone =
+        list.iter().enumerate().all(|(i, c)| i == at || inside(c).is_none_or(|path| !path.starts_with(&top)));
+    match &list[at].place {
+        _ if is_alone => Some(top),
+        Place::Folder(_) => Some(own),
+        Place::Tar { .. } => None,
+    }
+}

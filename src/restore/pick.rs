@@ -1,0 +1,222 @@
+//! Which candidate is restored, why that one, and whether it may be trusted: decisions only.
+
+use std::collections::BTreeMap;
+
+use super::{
+    error::{Error, Result},
+    find::{Candidate, Place},
+};
+use crate::{
+    manifest::{Channel, Generation, GenerationId, Seal},
+    store::Found,
+    sys::name::Name,
+};
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// This generation, or the newest.
+    pub id: Option<GenerationId>,
+    /// The name of the source.
+    pub source: Name,
+    /// Only these elements; all if empty.
+    pub elements: Vec<Name>,
+    /// Take an older one where the newest is torn.
+    pub allow_older: bool,
+    /// Take one in which an element had failed.
+    pub allow_partial: bool,
+    /// A seal that is trusted though the ledger does not know it.
+    pub trust: Option<Seal>,
+}
+
+/// Why a seal is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trust {
+    /// This host's ledger has it.
+    Ledger,
+    /// The operator gave it.
+    Given,
+    /// It is not.
+    Unknown,
+    /// The ledger has another one for this id.
+    Other,
+}
+
+/// Whether a generation was made here, as far as root knows.
+pub fn trust(found: &Found, ledger: &BTreeMap<GenerationId, Seal>, given: Option<Seal>) -> Trust {
+    match ledger.get(found.id()) {
+        _ if given == Some(found.seal) => Trust::Given,
+        Some(seal) if *seal == found.seal => Trust::Ledger,
+        Some(_) => Trust::Other,
+        None => Trust::Unknown,
+    }
+}
+
+impl Wish {
+    /// The position of the one to be restored, and why that one.
+    pub fn pick(&self, list: &[Candidate], place: &str) -> Result<(usize, String)> {
+        let ours: Vec<usize> = (0..list.len()).filter(|i| self.is_ours(&list[*i])).collect();
+        let Some(newest) = ours.first().copied() else { return Err(self.nothing(list, place)) };
+        let at = match &self.id {
+            None => newest,
+            Some(id) => match ours.iter().copied().find(|i| list[*i].id == *id) {
+                Some(at) => at,
+                None => {
+                    let there: Vec<&str> = ours.iter().map(|i| list[*i].id.as_str()).collect();
+                    let text = format!("generation {id} is not in {place}");
+                    return Err(Error::refused(text, format!("there are: {}", there.join(", "))));
+                }
+            },
+        };
+        let at = self.whole(list, &ours, at)?;
+        self.without_failures(list, &ours, at)?;
+        let why = match (&self.id, at == newest) {
+            (Some(_), _) => "it was asked for",
+            (None, true) => "it is the newest",
+            (None, false) => "it is the newest that is not torn",
+        };
+        Ok((at, format!("{why}{}", lineages(list, &ours))))
+    }
+
+    fn is_ours(&self, candidate: &Candidate) -> bool {
+        candidate
+            .found
+            .as_ref()
+            .is_none_or(|f| f.generation.channel == Channel::Data && f.generation.source == self.source)
+    }
+
+    fn nothing(&self, list: &[Candidate], place: &str) -> Error {
+        let mut others: Vec<&str> = list
+            .iter()
+            .filter_map(|c| c.found.as_ref())
+            .filter(|f| f.generation.channel == Channel::Data)
+            .map(|f| f.generation.source.as_str())
+            .collect();
+        others.sort_unstable();
+        others.dedup();
+        match others.first() {
+            Some(other) => Error::refused(
+                format!(
+                    "what is in {place} is of {}, and this host is {}",
+                    others.join(" and "),
+                    self.source
+                ),
+                format!("if it belongs here all the same: --as {other}"),
+            ),
+            None => Error::refused(
+                format!("no generation of data is in {place}"),
+                "bring one there: on the sink `handover sink deliver`, or copy it by hand, or name another place with --from DIR",
+            ),
+        }
+    }
+
+    /// A torn one is never taken in silence, nor is another one in its place.
+    fn whole(&self, list: &[Candidate], ours: &[usize], at: usize) -> Result<usize> {
+        let Some(why) = list[at].torn(&self.elements).first().map(|why| (*why).to_owned()) else {
+            return Ok(at);
+        };
+        let is_good = |i: &usize| list[*i].found.is_some() && list[*i].torn(&self.elements).is_empty();
+        let older = ours.iter().copied().skip_while(|i| *i != at).skip(1).find(is_good);
+        match older {
+            Some(older) if self.allow_older => Ok(older),
+            Some(older) => {
+                let older = &list[older].id;
+                Err(Error::refused(
+                    format!("generation {} is torn: {why}", list[at].id),
+                    format!("the next older one is {older}: name it, or give --allow-older"),
+                ))
+            }
+            None => Err(Error::refused(
+                format!("generation {} is torn: {why}", list[at].id),
+                "no older one is there; bring another copy, or take single elements with --element",
+            )),
+        }
+    }
+
+    fn without_failures(&self, list: &[Candidate], ours: &[usize], at: usize) -> Result<()> {
+        let failed = list[at].found.as_ref().map(|f| self.failed(&f.generation)).unwrap_or_default();
+        let Some(name) = failed.first().filter(|_| !self.allow_partial) else { return Ok(()) };
+        let has_it = |i: &&usize| {
+            let found = list[**i].found.as_ref();
+            found.is_some_and(|f| f.generation.elements.iter().any(|e| e.name.as_str() == *name && e.ok))
+                && list[**i].torn(&self.elements).is_empty()
+        };
+        let good = ours.iter().find(has_it).map(|i| list[*i].id.to_string());
+        let good = good.map_or_else(
+            || "no other one here has it".to_owned(),
+            |id| format!("the newest that has it whole is {id}"),
+        );
+        Err(Error::refused(
+            format!(
+                "in generation {} {} had failed when it was collected",
+                list[at].id,
+                failed.join(" and ")
+            ),
+            format!("{good}; or take the others with --element, or all that there is with --allow-partial"),
+        ))
+    }
+
+    /// Elements that are wanted and had failed.
+    pub fn failed<'g>(&self, generation: &'g Generation) -> Vec<&'g str> {
+        let is_wanted = |name: &Name| self.elements.is_empty() || self.elements.contains(name);
+        generation.elements.iter().filter(|e| !e.ok && is_wanted(&e.name)).map(|e| e.name.as_str()).collect()
+    }
+
+    /// Refuses what is not known to be made here.
+    pub fn check_trust(&self, found: &Found, trust: Trust) -> Result<()> {
+        let (id, seal) = (found.id(), found.seal);
+        let fix = format!(
+            "compare the seal with `handover sink list` on the sink, or a report of `handover source run --json`; if it is the same: --trust {seal}"
+        );
+        match trust {
+            Trust::Ledger | Trust::Given => Ok(()),
+            Trust::Unknown => {
+                let text = format!("the ledger of this host does not know generation {id} with seal {seal}");
+                Err(Error::refused(text, fix))
+            }
+            Trust::Other => {
+                let text =
+                    format!("the ledger of this host has another seal for generation {id}: it was changed");
+                Err(Error::refused(text, fix))
+            }
+        }
+    }
+}
+
+/// Said aloud where there is more than one lineage: then ids decide, which a wrong clock can spoil.
+fn lineages(list: &[Candidate], ours: &[usize]) -> String {
+    let mut all: Vec<&str> =
+        ours.iter().filter_map(|i| list[*i].found.as_ref().map(|f| f.generation.lineage.as_str())).collect();
+    all.sort_unstable();
+    all.dedup();
+    match all.len() {
+        0 | 1 => String::new(),
+        n => format!("; there are {n} lineages (the host was rebuilt), and between them the id decides"),
+    }
+}
+
+/// The newest first: by sequence within a lineage; lineages, and what does not tell its own, by their newest id. Of the same
+/// generation found twice, a folder comes before a tar.
+pub(super) fn order(list: &mut Vec<Candidate>) {
+    let mut groups: Vec<(Option<String>, Vec<Candidate>)> = Vec::new();
+    for candidate in list.drain(..) {
+        let lineage = candidate.found.as_ref().map(|f| f.generation.lineage.clone());
+        match groups.iter_mut().find(|(known, _)| lineage.is_some() && *known == lineage) {
+            Some((_, group)) => group.push(candidate),
+            None => groups.push((lineage, vec![candidate])),
+        }
+    }
+    let sequence = |c: &Candidate| c.found.as_ref().map_or(0, |f| f.generation.sequence);
+    for (_, group) in &mut groups {
+        group.sort_by(|a, b| {
+            let is_tar = |c: &Candidate| matches!(c.place, Place::Tar { .. });
+            (sequence(b), &b.id, is_tar(a)).cmp(&(sequence(a), &a.id, is_tar(b)))
+        });
+    }
+    groups.sort_by(|(_, a), (_, b)| {
+        let newest = |group: &[Candidate]| group.iter().map(|c| c.id.clone()).max();
+        newest(b).cmp(&newest(a))
+    });
+    list.extend(groups.into_iter().flat_map(|(_, group)| group));
+}
