@@ -465,14 +465,15 @@ fn transfer(
             prover: prover.as_ref(),
         },
     );
-    if let Some(prover) = prover {
-        prover.finish()?;
-    }
+    let proven = prover.map_or(Ok(()), |prover| prover.finish().map(drop));
     if fetched.is_err() {
-        // What a hostile sender left beyond what was asked must not stay in the way of other sources.
-        planned.tidy()?;
+        // What a hostile sender left beyond what was asked must not stay in the way of other sources. Should that fail
+        // too, the next run begins with it; what ended the transfer is what is told.
+        drop(planned.tidy());
     }
-    fetched
+    let fetched = fetched?;
+    proven?;
+    Ok(fetched)
 }
 
 /// It failed its check twice: the source is told what was damaged, and it goes into quarantine.

@@ -68,15 +68,12 @@ fn what_was_put_aside_is_fetched_again_when_asked_for() {
     flip(&stored);
     lab.sink(13);
     flip(&stored);
-    // As if the rejection had been lost: the source offers it again.
-    for note in fs::read_dir(lab.path("home/transport-outgoing").join(&first)).unwrap() {
-        let path = note.unwrap().path();
-        if path.to_string_lossy().contains("reject") {
-            fs::remove_file(path).unwrap();
-        }
-    }
+    // As if the rejection had been lost: the source offers it again, and is told once more.
+    let rejection = lab.path("home/transport-outgoing").join(&first).join("rejected.json");
+    fs::remove_file(&rejection).unwrap();
     let report = lab.sink(13);
     assert!(findings(&report, "quarantined").concat().contains("`quarantine retry shop`"), "{report:#}");
+    fs::remove_file(&rejection).unwrap();
     lab.run(&["sink", "quarantine", "retry", "shop"]).exits(0);
     lab.sink(0);
     assert_eq!(names(&lab.path("sink/store/shop")), [first]);
@@ -103,7 +100,7 @@ fn a_bit_turned_in_the_store_is_found_and_never_linked_into_the_next_generation(
     flip(&stored);
     let ran = lab.run(&["sink", "verify"]).exits(13);
     ran.says(&["DAMAGED", "tree/file"]);
-    lab.run(&["sink", "list"]).exits(0).says(&["1 DAMAGED"]);
+    lab.run(&["sink", "list"]).exits(0).says(&["DAMAGED (1 file)"]);
     lab.run(&["sink", "status"]).exits(0).says(&["damaged", "handover sink verify shop"]);
     lab.run(&["sink", "dump", "shop", &first, "/nowhere"]).exits(2);
     let path = lab.path("tree/file");
@@ -133,7 +130,7 @@ fn with_verify_all_a_bit_turned_in_the_store_is_found_before_it_is_linked() {
     let fresh = lab.stored(format!("sink/store/shop/{second}"), "file");
     assert_eq!(fs::read(fresh).unwrap(), b"content of the file", "it was fetched instead");
     assert_eq!(report["sources"][0]["accepted"], serde_json::json!([second]));
-    lab.run(&["sink", "list"]).says(&["1 DAMAGED"]);
+    lab.run(&["sink", "list"]).says(&["DAMAGED (1 file)"]);
 }
 
 #[test]

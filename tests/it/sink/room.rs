@@ -123,7 +123,7 @@ fn another_disk_in_the_place_of_the_store_is_refused() {
 }
 
 #[test]
-fn an_offer_larger_than_half_of_the_disk_is_refused_before_anything_goes_for_it() {
+fn an_offer_that_the_disk_cannot_hold_is_refused_before_anything_goes_for_it() {
     let lab = Lab::new();
     let _disk = Disk::new(&lab, "8m");
     lab.config("", TREE, "keep = 1");
@@ -131,7 +131,7 @@ fn an_offer_larger_than_half_of_the_disk_is_refused_before_anything_goes_for_it(
     let first = lab.init().both();
     lab.write("file", vec![b'b'; 2 << 20]);
     let second = lab.both();
-    lab.write("file", vec![b'c'; 5 << 20]);
+    lab.write("file", vec![b'c'; 9 << 20]);
     let third = id_of(&lab.source(0));
     let report = lab.sink(3);
     let said = findings(&report, "failed").concat();
