@@ -12,6 +12,7 @@ mod element;
 mod error;
 mod files;
 mod keep;
+mod logs;
 mod place;
 mod reserve;
 mod secrets;
@@ -37,6 +38,7 @@ pub use element::{Element, ElementKind};
 pub use error::{Errors, Problem};
 pub use files::Files;
 pub use keep::{Keep, Limits};
+pub use logs::Logs;
 pub use place::{Host, Place};
 pub use reserve::Reserve;
 pub use secrets::without_secrets;
@@ -62,10 +64,11 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const ALARM_AFTER: Duration = Duration::from_secs(26 * 3600);
 
 /// Every table of the file with its known keys.
-pub const TABLES: [(&str, &[&str]); 7] = [
+pub const TABLES: [(&str, &[&str]); 8] = [
     ("the top of the file", &["state", "source", "sink"]),
     (source::HEADER, source::KEYS),
     (element::HEADER, element::KEYS),
+    (logs::HEADER, logs::KEYS),
     (sink::HEADER, sink::KEYS),
     (sink_source::HEADER, sink_source::KEYS),
     ("keep = { .. }", keep::KEEP),
@@ -123,7 +126,7 @@ pub struct Config {
 impl Config {
     /// What is collected here.
     pub fn source(&self) -> Result<&Source, Errors> {
-        let fix = "add it with a name, and [[source.element]] with name, kind and paths or command";
+        let fix = "add it with a name, and [[source.element]] with name, kind and paths or command, or [source.logs]";
         self.source.as_ref().ok_or_else(|| self.missing(source::HEADER, fix))
     }
 
@@ -217,8 +220,9 @@ fn resolve(
         source
     });
     root.refuse_unknown();
+    let mixed = |sink: &Sink, home: &Path| home.starts_with(&sink.home) || sink.home.starts_with(home);
     if let (Some(source), Some(sink)) = (&source, &sink)
-        && (source.home.starts_with(&sink.home) || sink.home.starts_with(&source.home))
+        && (mixed(sink, &source.home) || source.logs.as_ref().is_some_and(|logs| mixed(sink, &logs.home)))
     {
         root.wrong("[source] and [sink] need homes of their own, neither in the other: their stores would mix; change one `home`");
     }
