@@ -1,9 +1,16 @@
 //! The command line. The doc comments are the help texts.
 
+mod restore;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use self::restore::{
+    CleanArgs, DrillArgs, ListArgs, RestoreAction, RestoreArgs, RestoreGateArgs, RestoreGrantArgs,
+    RestoreRunArgs,
+};
+pub use super::when::When;
 use crate::{
     manifest::{Channel, GenerationId},
     sys::name::Name,
@@ -47,7 +54,9 @@ pub enum Role {
     Source(SourceArgs),
     /// Fetch, prove, store and prune the backups of other hosts (on the backup host)
     Sink(SinkArgs),
-    /// Write a generation out, with all its metadata
+    /// Fetch, prove, store and prune the logs of other hosts, and print them (on the backup host)
+    Logsink(LogsinkArgs),
+    /// Bring a generation back: into the running application, or below a folder
     Restore(RestoreArgs),
     /// Check the configuration; say what is wrong, where, and how to mend it
     Check {
@@ -187,6 +196,50 @@ pub struct SinkArgs {
     pub run: SinkRunArgs,
 }
 
+/// `handover logsink`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct LogsinkArgs {
+    /// What to do; without it: run
+    #[command(subcommand)]
+    pub action: Option<LogsinkAction>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become part of the help text")]
+    pub run: SinkRunArgs,
+}
+
+/// What `handover logsink` can do.
+#[derive(Debug, Subcommand)]
+pub enum LogsinkAction {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become part of the help text")]
+    Same(SinkAction),
+    /// Print a source's log as one stream over all stored generations: in order, each byte once
+    Cat(CatArgs),
+}
+
+/// `handover logsink cat`.
+#[derive(Debug, Args)]
+pub struct CatArgs {
+    /// The source
+    pub name: Name,
+    /// Only this log, by its path on the source; several are printed one after the other. Without it: all
+    #[arg(long, value_name = "LOG")]
+    pub path: Vec<PathBuf>,
+    /// The journal instead, in the export format: for systemd-journal-remote
+    #[arg(long, conflicts_with = "path")]
+    pub journal: bool,
+    /// List the logs that are there instead
+    #[arg(long)]
+    pub list: bool,
+    /// Only what was collected at this time or later: 2026-11-23, 2026-11-23T03:00, with Z or an offset, or an age as 2h
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<When>,
+    /// Only what was collected before this time
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<When>,
+}
+
 /// `handover sink run`.
 #[derive(Debug, Args)]
 pub struct SinkRunArgs {
@@ -208,8 +261,9 @@ pub enum SinkAction {
     Run(SinkRunArgs),
     /// Make what is missing: the sink's user, its home, the store's marker, its key; tells what sources must know
     Init {
-        /// The user whom the sink runs as; as root only. Without it: dataBackupSink where the home is the usual one and
-        /// no source is on this host, else whoever runs this. Root then goes on as the owner of the store
+        /// The user whom the sink runs as; as root only. Without it: dataBackupSink (for logs logBackupSink) where the
+        /// home is the usual one and no source is on this host, else whoever runs this. Root then goes on as the owner of
+        /// the store
         #[arg(long, value_name = "USER")]
         user: Option<String>,
         /// Show what would be changed, change nothing
@@ -263,7 +317,7 @@ pub enum SinkAction {
         name: Name,
         /// The generation, or `newest`
         id: Which,
-        /// The path as `sink ls` prints it
+        /// The path as `ls` prints it
         path: PathBuf,
     },
     /// Read stored generations again and compare every hash
@@ -323,7 +377,7 @@ pub struct EnrollArgs {
     /// The port of its ssh server
     #[arg(long, default_value_t = 22, value_parser = clap::value_parser!(u16).range(1..))]
     pub port: u16,
-    /// The transport user there, if it is not dataBackupSource
+    /// The transport user there, if it is not dataBackupSource (for logs logBackupSource)
     #[arg(long)]
     pub user: Option<String>,
     /// Hosts on the way there, as user@host:port, with commas. Their keys and that of the source must be in known_hosts
@@ -369,27 +423,4 @@ impl std::str::FromStr for Which {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text == "newest" { Ok(Self::Newest) } else { text.parse().map(Self::Id) }
     }
-}
-
-/// `handover restore`.
-#[derive(Debug, Args)]
-pub struct RestoreArgs {
-    /// The generation, or `newest`
-    #[arg(default_value = "newest")]
-    pub id: Which,
-    /// Write everything below this folder as if it were `/`; it must be empty or missing
-    #[arg(long, value_name = "DIR")]
-    pub to: PathBuf,
-    /// A generation's folder, or a folder of generations; without it: this host's restore/ folder, then its Source-Store
-    #[arg(long, value_name = "DIR")]
-    pub from: Option<PathBuf>,
-    /// Only these elements
-    #[arg(long, value_name = "NAME")]
-    pub element: Vec<Name>,
-    /// Only these paths (as on the source) and what is below them
-    #[arg(long, value_name = "PATH")]
-    pub path: Vec<PathBuf>,
-    /// Show what would be written, write nothing
-    #[arg(long)]
-    pub dry_run: bool,
 }

@@ -28,10 +28,10 @@ pub(super) fn run(context: &Context, live: bool) -> Exit {
         let all: Vec<String> = elements.chain(logs).collect();
         lines.push(format!("  source {} hands over {}", source.name, all.join(", ")));
     }
-    if let Some(sink) = &config.sink {
+    for sink in config.sinks() {
         let names: Vec<&str> = sink.sources.iter().map(|s| s.name.as_str()).collect();
         let names = if names.is_empty() { "nowhere yet".to_owned() } else { names.join(", ") };
-        lines.push(format!("  sink fetches from {names}"));
+        lines.push(format!("  {} fetches from {names}", sink.role));
     }
     lines.push("  mail: none is sent; exit codes and text tell".to_owned());
     show::talk(&lines.join("\n"));

@@ -1,4 +1,4 @@
-//! `handover sink enroll`.
+//! `handover sink enroll` and `handover logsink enroll`.
 
 use std::io::{BufRead as _, IsTerminal as _};
 
@@ -7,7 +7,10 @@ use crate::{
     config::{self, Config, Place, Surroundings},
     remote::{self, Tools},
     report::Exit,
-    sink::enroll::{self, Entry, Error, HostKey},
+    sink::{
+        channel,
+        enroll::{self, Entry, Error, HostKey},
+    },
     sys::{self, clock, users},
 };
 
@@ -41,20 +44,21 @@ fn steps(context: &Context, config: &Config, sink: &Sink<'_>, args: &EnrollArgs)
         jump: args.jump.clone(),
     };
     let written = std::fs::read_to_string(&config.file).map_err(|e| (Exit::Configuration, e.to_string()))?;
-    let text = enroll::added(&written, &entry).map_err(|e| failed(&e))?;
+    let text = enroll::added(&written, sink.config.role, &entry).map_err(|e| failed(&e))?;
     // What would be wrong in the file is refused before anything is pinned or written.
     let after = config::parse(
         text.as_ref().unwrap_or(&written),
         &config.file,
         &Surroundings::here(),
-        config::Role::Sink,
+        sink.config.role.into(),
     )
     .map_err(|e| (Exit::Configuration, e.to_string()))?;
-    let source = after.sink.as_ref().and_then(|s| s.sources.iter().find(|s| s.name == args.name));
+    let after_section = after.sink_of(sink.config.role).ok();
+    let source = after_section.and_then(|s| s.sources.iter().find(|s| s.name == args.name));
     let Some((source, Place::Host(place))) = source.map(|source| (source, &source.place)) else {
         return Err((Exit::Internal, "the source was added and is not there".to_owned()));
     };
-    let host = super::sink::host_of(&source.name, place, sink.config.connect_timeout);
+    let host = super::sink::host_of(sink.config, &source.name, place);
     pin(context, args, &host)?;
     match &text {
         Some(text) => {
@@ -70,8 +74,7 @@ fn steps(context: &Context, config: &Config, sink: &Sink<'_>, args: &EnrollArgs)
         }
         None => say(context, &format!("{} is in the configuration", args.name)),
     }
-    let after =
-        Sink { config: after.sink.as_ref().unwrap_or(sink.config), state: private_state(config, sink) };
+    let after = Sink { config: after_section.unwrap_or(sink.config), state: private_state(config, sink) };
     try_it(context, &after, source)
 }
 
@@ -178,13 +181,26 @@ fn try_it(context: &Context, sink: &Sink<'_>, source: &config::SinkSource) -> Re
                 offers.name, source.name
             ),
         )),
+        Ok(offers) if offers.channel != channel(sink.config.role) => Err((
+            Exit::Configuration,
+            format!(
+                "it hands over {} there, and {} is fetched here: enroll it with --user {}, and remove {} from the configuration",
+                offers.channel,
+                channel(sink.config.role),
+                sink.config.role.source_user(),
+                source.name
+            ),
+        )),
         Ok(offers) => {
             let skew = offers.clock.duration_since(clock::now()).as_secs().abs();
             let clocks = if skew > 300 { format!("; its clock differs by {skew} s") } else { String::new() };
             let waiting = show::count(offers.offers.len() as u64, "generation waits", "generations wait");
             say(
                 context,
-                &format!("connected: {waiting} there{clocks}. `handover sink run {}` fetches", source.name),
+                &format!(
+                    "connected: {waiting} there{clocks}. `handover {} run {}` fetches",
+                    sink.config.role, source.name
+                ),
             );
             Ok(Exit::Ok)
         }

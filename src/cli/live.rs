@@ -65,8 +65,8 @@ pub(super) fn run(context: &Context, config: &Config) -> Exit {
         doctor.role = "source";
         source::check(&mut doctor, config, section);
     }
-    if let Some(section) = &config.sink {
-        doctor.role = "sink";
+    for section in config.sinks() {
+        doctor.role = section.role.name();
         sink::check(&mut doctor, config, section);
     }
     tell(context, &doctor.rows);

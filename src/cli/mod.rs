@@ -7,13 +7,14 @@ mod enroll;
 mod extras;
 mod gate;
 mod live;
+mod logsink;
 mod progress;
 mod restore;
 mod setup;
 mod show;
 mod sink;
-mod sink_look;
 mod source;
+pub mod when;
 
 use std::{path::Path, process::ExitCode};
 
@@ -84,8 +85,12 @@ fn dispatch(cli: Cli) -> Exit {
     let context = Context { config: cli.config, json: cli.json, quiet: cli.quiet, verbose: cli.verbose };
     match cli.role {
         Role::Source(args) => source::dispatch(&context, args),
-        Role::Sink(args) => sink::dispatch(&context, args),
-        Role::Restore(args) => restore::run(&context, &args),
+        Role::Sink(args) => {
+            let action = args.action.unwrap_or(args::SinkAction::Run(args.run));
+            sink::dispatch(&context, config::SinkRole::Data, action)
+        }
+        Role::Logsink(args) => logsink::dispatch(&context, args),
+        Role::Restore(args) => restore::dispatch(&context, args),
         Role::Check { live } => check::run(&context, live),
         Role::Completions { shell } => extras::completions(shell),
         Role::Man { dir } => extras::man(Path::new(&dir)),

@@ -1,14 +1,13 @@
-//! `handover source init` and `handover sink init`: what is missing is made, and what is there is left as it is.
+//! `handover source init`, `handover sink init`, `handover logsink init`: what is missing is made, and what is there is left as it is.
 
 use std::{
-    collections::BTreeSet,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use super::{Context, args::SourceUsers, authorize, fail, host, show, sink::Sink};
 use crate::{
-    config::{self, Config, Place},
+    config::{self, Config, Place, SinkRole},
     manifest::Channel,
     report::Exit,
     sink::{key, run},
@@ -17,10 +16,10 @@ use crate::{
     sys::{self, Dir, accounts, child, durable, users},
 };
 
-/// The users whom the roles run as where the homes are the usual ones.
+/// The user whom sinks log in as, where the home is the usual one.
 const SOURCE_USER: &str = "dataBackupSource";
+/// The same for logs.
 const LOGS_USER: &str = "logBackupSource";
-const SINK_USER: &str = "dataBackupSink";
 
 /// Why something was not made: the exit code and the text.
 type Failed = (Exit, String);
@@ -184,7 +183,7 @@ fn make_source(
     }
 }
 
-/// `handover sink init`.
+/// `handover sink init`, or that of the logs.
 pub(super) fn sink(
     context: &Context,
     config: &Config,
@@ -196,7 +195,7 @@ pub(super) fn sink(
     match make_sink(&mut steps, config, sink, user) {
         Ok(keys) => {
             let exit = steps.end("nothing to do: the store is ready");
-            tell_keys(context, &keys);
+            tell_keys(context, sink.config.role, &keys);
             exit
         }
         Err((exit, text)) => fail(exit, &text),
@@ -209,18 +208,19 @@ fn make_sink(
     sink: &Sink<'_>,
     user: Option<&str>,
 ) -> Result<Vec<PathBuf>, Failed> {
-    let home = &sink.config.home;
+    let (home, role) = (&sink.config.home, sink.config.role);
     // A source on this host can be read by root alone: then the sink is root's.
     let here = sink.config.sources.iter().any(|source| matches!(source.place, Place::Path(_)));
-    let owner = if here && user.is_none() { Owner::Us } else { steps.user(user, home, SINK_USER, false)? };
-    let keys = identities(sink.config);
+    let owner =
+        if here && user.is_none() { Owner::Us } else { steps.user(user, home, role.user(), false)? };
+    let keys: Vec<PathBuf> = sink.config.identities().into_iter().collect();
     for identity in &keys {
         let shown = sys::show(identity.as_os_str().as_encoded_bytes());
         if !identity.exists() {
             steps.say(&format_args!("make the key {shown}"));
         }
         if !steps.dry_run {
-            let comment = format!("handover-sink@{}", host());
+            let comment = format!("handover-{role}@{}", host());
             key::ensure(identity, &comment, owner.ids()).map_err(|e| configuration(&e))?;
         }
     }
@@ -244,7 +244,7 @@ fn make_sink(
 fn make_store(steps: &mut Steps<'_>, sink: &Sink<'_>) -> Result<(), Failed> {
     let home = sys::show(sink.config.home.as_os_str().as_encoded_bytes());
     let refused = |e: &crate::store::Error| {
-        let finding = crate::sink::fetch::store_finding("store", e);
+        let finding = crate::sink::fetch::store_finding(sink.config.role, "store", e);
         (finding.kind.exit(), format!("{}\n  -> {}", finding.text, finding.fix.unwrap_or_default()))
     };
     if steps.dry_run {
@@ -272,7 +272,7 @@ fn make_store_as(steps: &mut Steps<'_>, sink: &Sink<'_>, user: &users::User) -> 
         "--quiet",
         "--config",
         steps.context.config.to_string_lossy().as_ref(),
-        "sink",
+        sink.config.role.name(),
         "init",
     ]
     .map(str::to_owned)
@@ -286,24 +286,21 @@ fn make_store_as(steps: &mut Steps<'_>, sink: &Sink<'_>, user: &users::User) -> 
     Ok(())
 }
 
-/// The keys that are configured, each once.
-pub(super) fn identities(sink: &config::Sink) -> Vec<PathBuf> {
-    let of_sources = sink.sources.iter().filter_map(|source| match &source.place {
-        Place::Host(host) => Some(host.identity.clone()),
-        Place::Path(_) => None,
-    });
-    let all: BTreeSet<PathBuf> = sink.identity.iter().cloned().chain(of_sources).collect();
-    all.into_iter().collect()
-}
-
-fn tell_keys(context: &Context, keys: &[PathBuf]) {
+fn tell_keys(context: &Context, role: SinkRole, keys: &[PathBuf]) {
     if context.quiet {
         return;
     }
+    let channel = match role {
+        SinkRole::Data => "",
+        SinkRole::Logs => " --channel logs",
+    };
     for identity in keys {
         // In a dry run there may be none.
         let Ok(public) = key::public(identity) else { continue };
         show::talk("on each source, as root:");
-        show::data(&format!("echo '{}' | handover source authorize -", sys::show(public.as_bytes())));
+        show::data(&format!(
+            "echo '{}' | handover source authorize{channel} -",
+            sys::show(public.as_bytes())
+        ));
     }
 }

@@ -1,6 +1,6 @@
 //! How many generations a sink keeps, and how much it takes from a source.
 
-use super::{table::Table, value};
+use super::{SinkRole, table::Table, value};
 
 /// The keys of `keep = { .. }`.
 pub(super) const KEEP: &[&str] = &["last", "daily", "weekly", "monthly", "yearly"];
@@ -30,12 +30,20 @@ impl Keep {
     }
 
     /// Reads `keep` of a section: a number or a table. What a table leaves out is 0: another section's numbers are not
-    /// mixed in.
-    pub(super) fn read(section: &Table<'_>, default: Self) -> Self {
+    /// mixed in. Each generation of logs holds other lines, so that a table would leave holes between them.
+    pub(super) fn read(section: &Table<'_>, role: SinkRole, default: Self) -> Self {
         if !section.is_table("keep") {
             let why = "at least one generation must be kept";
-            let last = |given: &_| value::count(given, 1..=u32::MAX, why, 14).map(Self::last);
+            let last = |given: &_| value::count(given, 1..=u32::MAX, why, role.keep()).map(Self::last);
             return section.or("keep", default, last);
+        }
+        if role == SinkRole::Logs {
+            section.wrong_key(
+                "keep",
+                "each generation of logs holds other lines, and one that goes between two that stay leaves a hole; \
+                 write a number, as keep = 90, and keep_for = \"90d\" for a time",
+            );
+            return default;
         }
         let Some(table) = section.inner("keep", KEEP) else { return default };
         // A wrong number stands for 1, so that it is not reported once more as a table of zeros.

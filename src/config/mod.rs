@@ -15,8 +15,10 @@ mod keep;
 mod logs;
 mod place;
 mod reserve;
+mod restore;
 mod secrets;
 mod sink;
+mod sink_role;
 mod sink_source;
 mod source;
 mod steps;
@@ -41,8 +43,10 @@ pub use keep::{Keep, Limits};
 pub use logs::Logs;
 pub use place::{Host, Place};
 pub use reserve::Reserve;
+pub use restore::{GENERATION, Restore};
 pub use secrets::without_secrets;
 pub use sink::{Sandbox, Sink, Verify};
+pub use sink_role::SinkRole;
 pub use sink_source::SinkSource;
 pub use source::Source;
 pub use steps::Steps;
@@ -64,13 +68,16 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const ALARM_AFTER: Duration = Duration::from_secs(26 * 3600);
 
 /// Every table of the file with its known keys.
-pub const TABLES: [(&str, &[&str]); 8] = [
-    ("the top of the file", &["state", "source", "sink"]),
+pub const TABLES: [(&str, &[&str]); 11] = [
+    ("the top of the file", &["state", "source", "sink", "logsink", "restore"]),
     (source::HEADER, source::KEYS),
     (element::HEADER, element::KEYS),
     (logs::HEADER, logs::KEYS),
-    (sink::HEADER, sink::KEYS),
-    (sink_source::HEADER, sink_source::KEYS),
+    (restore::HEADER, restore::KEYS),
+    ("[sink]", sink::KEYS),
+    ("[[sink.source]]", sink_source::KEYS),
+    ("[logsink]", sink::KEYS),
+    ("[[logsink.source]]", sink_source::KEYS),
     ("keep = { .. }", keep::KEEP),
     ("limits = { .. }", keep::LIMITS),
 ];
@@ -82,6 +89,10 @@ pub enum Role {
     Source,
     /// `handover sink`.
     Sink,
+    /// `handover logsink`.
+    Logsink,
+    /// `handover restore`: what is collected here says where it goes back to.
+    Restore,
     /// All of them, as `handover check` does.
     All,
 }
@@ -119,6 +130,10 @@ pub struct Config {
     pub source: Option<Source>,
     /// `[sink]`, if it is there.
     pub sink: Option<Sink>,
+    /// `[logsink]`, if it is there.
+    pub logsink: Option<Sink>,
+    /// `[restore]`, or its defaults.
+    pub restore: Restore,
     /// The file's text without secrets, for `generation.toml`.
     pub without_secrets: String,
 }
@@ -130,10 +145,20 @@ impl Config {
         self.source.as_ref().ok_or_else(|| self.missing(source::HEADER, fix))
     }
 
-    /// What is fetched here.
+    /// The data that is fetched here.
     pub fn sink(&self) -> Result<&Sink, Errors> {
-        let fix = "add it, and [[sink.source]] with name and host or path";
-        self.sink.as_ref().ok_or_else(|| self.missing(sink::HEADER, fix))
+        self.sink_of(SinkRole::Data)
+    }
+
+    /// What is fetched here: data, or logs.
+    pub fn sink_of(&self, role: SinkRole) -> Result<&Sink, Errors> {
+        let fix = format!("add it, and {} with name and host or path", role.source_header());
+        self.sinks().find(|sink| sink.role == role).ok_or_else(|| self.missing(role.header(), &fix))
+    }
+
+    /// The sinks that are configured.
+    pub fn sinks(&self) -> impl Iterator<Item = &Sink> {
+        self.sink.iter().chain(&self.logsink)
     }
 
     fn missing(&self, section: &str, fix: &str) -> Errors {
@@ -190,8 +215,9 @@ pub fn parse(text: &str, file: &Path, surroundings: &Surroundings, role: Role) -
     }
     let mut config = resolve(&document, file, text, &problems, surroundings);
     match role {
-        Role::Source => config.sink = None,
-        Role::Sink => config.source = None,
+        Role::Source | Role::Restore => (config.sink, config.logsink) = (None, None),
+        Role::Sink => (config.source, config.logsink) = (None, None),
+        Role::Logsink => (config.source, config.sink) = (None, None),
         Role::All => {}
     }
     let found: Vec<_> = problems.into_vec().into_iter().filter(|problem| problem.concerns(role)).collect();
@@ -208,11 +234,17 @@ fn resolve(
     let root = Table::root(document, TABLES[0].1, problems);
     let state = state(&root, surroundings);
     let mut own = vec![state.clone()];
-    let sink = root.section("sink", sink::HEADER, sink::KEYS).map(|table| {
-        let sink = Sink::read(&table);
+    let [sink, logsink] = SinkRole::ALL.map(|role| {
+        let table = root.section(role.name(), role.header(), sink::KEYS)?;
+        let sink = Sink::read(role, &table);
         table.refuse_unknown();
         own.push(sink.home.clone());
-        sink
+        Some(sink)
+    });
+    let restore = root.section("restore", restore::HEADER, restore::KEYS).map(|table| {
+        let restore = restore::Written::read(&table, &mut own);
+        table.refuse_unknown();
+        restore
     });
     let source = root.section("source", source::HEADER, source::KEYS).and_then(|table| {
         let source = Source::read(&table, surroundings.processors, &mut own);
@@ -220,13 +252,42 @@ fn resolve(
         source
     });
     root.refuse_unknown();
-    let mixed = |sink: &Sink, home: &Path| home.starts_with(&sink.home) || sink.home.starts_with(home);
-    if let (Some(source), Some(sink)) = (&source, &sink)
-        && (mixed(sink, &source.home) || source.logs.as_ref().is_some_and(|logs| mixed(sink, &logs.home)))
-    {
-        root.wrong("[source] and [sink] need homes of their own, neither in the other: their stores would mix; change one `home`");
+    let mut homes: Vec<(&str, &Path)> = Vec::new();
+    homes.extend(source.iter().map(|source| (source::HEADER, source.home.as_path())));
+    let logs = source.iter().filter_map(|source| source.logs.as_ref());
+    homes.extend(logs.map(|logs| (logs::HEADER, logs.home.as_path())));
+    homes.extend(sink.iter().chain(&logsink).map(|sink| (sink.role.header(), sink.home.as_path())));
+    refuse_shared(&root, &homes);
+    if let (Some(sink), Some(logsink)) = (&sink, &logsink) {
+        refuse_shared_keys(&root, sink, logsink);
     }
-    Config { file: file.to_owned(), state, own, source, sink, without_secrets: without_secrets(text) }
+    let restore = restore.unwrap_or_default().resolve(source.as_ref().map(|source| source.home.as_path()));
+    let without_secrets = without_secrets(text);
+    Config { file: file.to_owned(), state, own, source, sink, logsink, restore, without_secrets }
+}
+
+/// Each role has a home of its own.
+fn refuse_shared(root: &Table<'_>, homes: &[(&str, &Path)]) {
+    for (i, (first, home)) in homes.iter().enumerate() {
+        for (second, other) in homes.iter().skip(i + 1) {
+            if home.starts_with(other) || other.starts_with(home) {
+                root.wrong(format!(
+                    "{first} and {second} need homes of their own, neither in the other: their stores would mix; change one `home`"
+                ));
+            }
+        }
+    }
+}
+
+/// A key that a source lets in to its data must not open its logs, nor the other way round.
+fn refuse_shared_keys(root: &Table<'_>, sink: &Sink, logsink: &Sink) {
+    let shared = sink.identities().into_iter().find(|key| logsink.identities().contains(key));
+    if let Some(key) = shared.filter(|key| !key.as_os_str().is_empty()) {
+        root.wrong(format!(
+            "[sink] and [logsink] need keys of their own, so that the one for logs opens no data; change one identity = \"{}\"",
+            crate::sys::show(key.as_os_str().as_encoded_bytes())
+        ));
+    }
 }
 
 /// `$STATE_DIRECTORY`, or what the file says. Of several folders, which systemd separates with colons, the first.

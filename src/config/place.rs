@@ -3,17 +3,12 @@
 use std::{net::Ipv6Addr, path::PathBuf};
 
 use super::{
-    Sink, source,
+    Sink, SinkRole,
     table::{Given, Read, Table},
     value::{self, is_word},
 };
 
 const OF_HOST: &[&str] = &["port", "user", "jump", "identity", "known_hosts"];
-const USER: &str = "dataBackupSource";
-const NO_IDENTITY: &str = "it is the private key for this host; \
-    write for example identity = \"/etc/handover/sink_ed25519\" here or in [sink]";
-const NO_KNOWN_HOSTS: &str = "the keys of hosts must be pinned; \
-    write for example known_hosts = \"/etc/handover/known_hosts\" here or in [sink]";
 
 /// Where a source is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +46,8 @@ impl Place {
             }
             (false, false) => {
                 let host = "write for example host = \"shop.example.org\"";
-                let path = format!("path = \"{}\" for a source on this machine", source::HOME);
+                let home = sink.role.source_user();
+                let path = format!("path = \"/home/{home}\" for a source on this machine");
                 table.wrong(format!("`host` is missing: {host}, or {path}"));
                 None
             }
@@ -69,19 +65,30 @@ impl Place {
 
 impl Host {
     fn read(table: &Table<'_>, sink: &Sink) -> Option<Self> {
-        let host = table.optional("host", host);
+        let role = sink.role;
+        let host = table.optional("host", |given| host(given, role));
         let file = |key, inherited: &Option<PathBuf>, why: &str| {
             if table.has(key) || inherited.is_none() {
                 return table.required(key, why, value::path);
             }
             inherited.clone()
         };
-        let identity = file("identity", &sink.identity, NO_IDENTITY);
-        let known_hosts = file("known_hosts", &sink.known_hosts, NO_KNOWN_HOSTS);
+        let no_identity = format!(
+            "it is the private key for this host; write for example identity = \"/etc/handover/{role}_ed25519\" here or in {}",
+            role.header()
+        );
+        let no_known_hosts = format!(
+            "the keys of hosts must be pinned; write for example known_hosts = \"/etc/handover/known_hosts\" here or in {}",
+            role.header()
+        );
+        let identity = file("identity", &sink.identity, &no_identity);
+        let known_hosts = file("known_hosts", &sink.known_hosts, &no_known_hosts);
         let port = |given: &_| value::count(given, 1..=u16::MAX, "not a port", 22);
         let place = Self {
             port: table.or("port", 22, port),
-            user: table.or("user", USER.to_owned(), |given| value::user(given, "\"dataBackupSource\"")),
+            user: table.or("user", role.source_user().to_owned(), |given| {
+                value::user(given, &format!("\"{}\"", role.source_user()))
+            }),
             jump: table.optional("jump", jump),
             host: host?,
             identity: identity?,
@@ -91,13 +98,14 @@ impl Host {
     }
 }
 
-fn host(given: &Given<'_>) -> Read<String> {
+fn host(given: &Given<'_>, role: SinkRole) -> Read<String> {
     let text = given.value.as_str().unwrap_or_default();
     let example = given.written("\"shop.example.org\"");
     if is_host(text) {
         Ok(text.to_owned())
     } else if text.contains('@') {
-        Err(format!("the user has a key of its own; write for example {example} and user = \"{USER}\""))
+        let user = role.source_user();
+        Err(format!("the user has a key of its own; write for example {example} and user = \"{user}\""))
     } else if text.contains(':') && !text.ends_with(']') && is_hop(text) {
         Err(format!("the port has a key of its own; write for example {example} and port = 22"))
     } else {

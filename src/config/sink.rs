@@ -1,10 +1,9 @@
-//! `[sink]`: what is fetched, how it is proven, and how much of it is kept.
+//! `[sink]` and `[logsink]`: what is fetched, how it is proven, and how much of it is kept.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
-use super::{Keep, Limits, Reserve, SinkSource, sink_source, table::Table, value};
+use super::{Keep, Limits, Place, Reserve, SinkRole, SinkSource, sink_source, table::Table, value};
 
-pub(super) const HEADER: &str = "[sink]";
 pub(super) const KEYS: &[&str] = &[
     "home",
     "keep",
@@ -26,14 +25,14 @@ pub(super) const KEYS: &[&str] = &[
     "known_hosts",
     "source",
 ];
-const HOME: &str = "/home/dataBackupSink";
-
 /// The most sources that are fetched at once.
 const MOST_CONCURRENCY: u32 = 64;
 
 /// What is fetched, how it is proven, and how much of it is kept.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sink {
+    /// Which of the two sinks it is.
+    pub role: SinkRole,
     /// Home of the sink's user: the Sink-Store.
     pub home: PathBuf,
     /// Generations kept of a source that says nothing else.
@@ -96,14 +95,15 @@ pub enum Sandbox {
 }
 
 impl Sink {
-    /// Reads the section.
-    pub(super) fn read(table: &Table<'_>) -> Self {
+    /// Reads the section of a role.
+    pub(super) fn read(role: SinkRole, table: &Table<'_>) -> Self {
         let mut sink = Self {
-            home: table.or("home", HOME.into(), value::home),
-            keep: Keep::read(table, Keep::last(14)),
+            role,
+            home: table.or("home", role.home().into(), value::home),
+            keep: Keep::read(table, role, Keep::last(role.keep())),
             keep_for: table.or("keep_for", Duration::ZERO, value::duration("7d")),
-            max_per_day: table.or("max_per_day", 48, |given| {
-                value::count(given, 1..=u32::MAX, "nothing could be fetched then", 48)
+            max_per_day: table.or("max_per_day", role.max_per_day(), |given| {
+                value::count(given, 1..=u32::MAX, "nothing could be fetched then", role.max_per_day())
             }),
             undo_for: table.or("undo_for", super::DAY, value::duration("24h")),
             verify: table.or("verify", Verify::Transferred, |given| {
@@ -132,6 +132,15 @@ impl Sink {
         sink.sources = sources(table, &sink);
         sink
     }
+
+    /// The private keys that are named, each once.
+    pub fn identities(&self) -> BTreeSet<PathBuf> {
+        let of_sources = self.sources.iter().filter_map(|source| match &source.place {
+            Place::Host(host) => Some(&host.identity),
+            Place::Path(_) => None,
+        });
+        self.identity.iter().chain(of_sources).cloned().collect()
+    }
 }
 
 /// A path that sources inherit. A wrong one, which is reported here, stands for one, so that it is not reported as
@@ -142,7 +151,7 @@ fn inherited(table: &Table<'_>, key: &'static str) -> Option<PathBuf> {
 
 fn sources(table: &Table<'_>, sink: &Sink) -> Vec<SinkSource> {
     let mut sources: Vec<SinkSource> = Vec::new();
-    let tables = table.sections("source", sink_source::HEADER, sink_source::KEYS);
+    let tables = table.sections("source", sink.role.source_header(), sink_source::KEYS);
     for table in tables {
         let source = SinkSource::read(&table, sink);
         table.refuse_unknown();

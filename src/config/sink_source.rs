@@ -1,4 +1,4 @@
-//! `[[sink.source]]`: one source that a sink fetches from, and how it is reached.
+//! `[[sink.source]]` and `[[logsink.source]]`: one source that a sink fetches from, and how it is reached.
 
 use std::time::Duration;
 
@@ -9,7 +9,6 @@ use super::{
 };
 use crate::sys::name::Name;
 
-pub(super) const HEADER: &str = "[[sink.source]]";
 pub(super) const KEYS: &[&str] = &[
     "name",
     "host",
@@ -49,7 +48,7 @@ impl SinkSource {
         let name = table.required("name", why, value::name);
         let place = Place::read(table, sink);
         let source = Self {
-            keep: Keep::read(table, sink.keep),
+            keep: Keep::read(table, sink.role, sink.keep),
             alarm_after: table.or("alarm_after", sink.alarm_after, value::deadline("26h")),
             bandwidth: table.optional("bandwidth", bandwidth).or(sink.bandwidth),
             limits: Limits::read(table, sink.limits),

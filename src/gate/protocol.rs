@@ -6,7 +6,7 @@ use std::{any::Any, fmt, path::PathBuf, str::FromStr};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::manifest::{Digest, GenerationId, Seal};
+use crate::manifest::{Channel, Digest, GenerationId, Seal};
 
 /// The version of the requests. 1: the first.
 pub const VERSION: u32 = 1;
@@ -189,6 +189,8 @@ pub struct Offers {
     pub name: String,
     /// Its lineage.
     pub lineage: String,
+    /// What it hands over here.
+    pub channel: Channel,
     /// Version of handover there.
     pub version: String,
     /// The time there.

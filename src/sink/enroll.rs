@@ -7,7 +7,10 @@ use std::{
 
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
-use crate::sys::{self, Dir, child, durable, name::Name, show};
+use crate::{
+    config::SinkRole,
+    sys::{self, Dir, child, durable, name::Name, show},
+};
 
 const FILE_LIMIT: u64 = 1 << 20;
 /// The kinds of host keys, the one that is preferred first.
@@ -166,18 +169,19 @@ pub struct Entry {
     pub jump: Option<String>,
 }
 
-/// The text of a configuration with one more source at the end of its sources; `None` if just this entry is there.
-pub fn added(text: &str, entry: &Entry) -> Result<Option<String>, Error> {
+/// The text of a configuration with one more source at the end of the sources of a sink; `None` if just this entry is
+/// there.
+pub fn added(text: &str, role: SinkRole, entry: &Entry) -> Result<Option<String>, Error> {
     let mut document: DocumentMut =
         text.parse().map_err(|e: toml_edit::TomlError| Error::Config(show(e.message().as_bytes())))?;
-    let sink = document
-        .get_mut("sink")
-        .and_then(Item::as_table_mut)
-        .ok_or_else(|| Error::Config("there is no [sink] section to add the source to".to_owned()))?;
+    let sink = document.get_mut(role.name()).and_then(Item::as_table_mut).ok_or_else(|| {
+        Error::Config(format!("there is no {} section to add the source to", role.header()))
+    })?;
     let sources = sink.entry("source").or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()));
-    let sources = sources
-        .as_array_of_tables_mut()
-        .ok_or_else(|| Error::Config("`source` in [sink] is not a list of [[sink.source]]".to_owned()))?;
+    let sources = sources.as_array_of_tables_mut().ok_or_else(|| {
+        let (section, header) = (role.header(), role.source_header());
+        Error::Config(format!("`source` in {section} is not a list of {header}"))
+    })?;
     let text_of = |table: &Table, key: &str| table.get(key).and_then(Item::as_str).map(str::to_owned);
     if let Some(there) = sources.iter().find(|t| text_of(t, "name").as_deref() == Some(entry.name.as_str())) {
         let port = there.get("port").and_then(Item::as_integer).unwrap_or(22);
@@ -226,6 +230,8 @@ pub fn write(file: &Path, text: &str) -> Result<(), Error> {
 mod tests {
     use super::*;
 
+    const DATA: SinkRole = SinkRole::Data;
+
     fn entry() -> Entry {
         Entry {
             name: "blog".parse().unwrap(),
@@ -239,17 +245,19 @@ mod tests {
     #[test]
     fn a_source_is_added_once_and_every_comment_stays() {
         let text = "# all hosts\n[sink]\nkeep = 3 # three\n\n[[sink.source]]\nname = \"shop\" # the shop\nhost = \"a\"\n";
-        let new = added(text, &entry()).unwrap().unwrap();
+        let new = added(text, DATA, &entry()).unwrap().unwrap();
         assert_eq!(new, format!("{text}\n[[sink.source]]\nname = \"blog\"\nhost = \"blog.example.org\"\n"));
-        assert_eq!(added(&new, &entry()).unwrap(), None);
-        assert!(added(&new, &Entry { host: "other".to_owned(), ..entry() }).is_err());
+        assert_eq!(added(&new, DATA, &entry()).unwrap(), None);
+        assert!(added(&new, DATA, &Entry { host: "other".to_owned(), ..entry() }).is_err());
         let full = Entry { port: 2222, user: Some("u".to_owned()), jump: Some("j".to_owned()), ..entry() };
-        let first = added("[sink]\n", &full).unwrap().unwrap();
+        let first = added("[sink]\n", DATA, &full).unwrap().unwrap();
         assert_eq!(
             first,
             "[sink]\n\n[[sink.source]]\nname = \"blog\"\nhost = \"blog.example.org\"\nport = 2222\nuser = \"u\"\njump = \"j\"\n"
         );
-        assert!(added("", &entry()).is_err());
+        assert!(added("", DATA, &entry()).is_err());
+        let logs = added("[sink]\n[logsink]\n", SinkRole::Logs, &entry()).unwrap().unwrap();
+        assert!(logs.contains("[logsink]\n\n[[logsink.source]]\nname = \"blog\""), "{logs}");
     }
 
     #[test]

@@ -4,11 +4,11 @@ use std::{num::NonZeroU64, path::PathBuf, sync::Arc};
 
 use jiff::SignedDuration;
 
-use super::{one::One, prune};
+use super::{channel, one::One, prune};
 use crate::{
-    config,
+    config::{self, SinkRole},
     gate::protocol::{Offer, Part},
-    manifest::{self, Limits, names},
+    manifest::{self, Channel, Limits, names},
     remote::{self, Deadlines, Fetch, Fetched},
     report::{self, Finding, Kind},
     store::{
@@ -44,6 +44,14 @@ pub enum Failed {
         said: String,
         /// What is configured.
         expected: String,
+    },
+    /// It hands over what is not fetched here.
+    #[error("it hands over {said} there, and {expected} is fetched here: nothing was taken")]
+    Channel {
+        /// What it hands over.
+        said: Channel,
+        /// What is fetched here.
+        expected: Channel,
     },
     /// The generation failed its check twice.
     #[error("{id} failed its check {ATTEMPTS} times and was put aside: {why}")]
@@ -85,12 +93,13 @@ impl Failed {
             | Self::Store(_)
             | Self::Interrupted(_)
             | Self::Name { .. }
+            | Self::Channel { .. }
             | Self::Internal(_) => false,
         }
     }
 
-    /// The finding that tells it.
-    pub fn finding(&self, name: &str) -> Finding {
+    /// The finding that tells it, of a source of a sink.
+    pub fn finding(&self, role: SinkRole, name: &str) -> Finding {
         let text = self.to_string();
         let finding = |kind| Finding::new(kind, name, text.clone());
         match self {
@@ -101,12 +110,22 @@ impl Failed {
             Self::Remote(e) if e.is_unreachable() => finding(Kind::Unreachable)
                 .with_fix(e.fix().unwrap_or("look at the source and the line to it; the next run goes on where this one ended")),
             Self::Remote(_) => finding(Kind::Failed).with_fix("mend what it names; the next run goes on where this one ended"),
-            Self::Store(e) => store_finding(name, e),
+            Self::Store(e) => store_finding(role, name, e),
             Self::Name { expected, said } => finding(Kind::Configuration).with_fix(format!(
-                "write name = \"{expected}\" in [source] there, or name = \"{said}\" in [[sink.source]] here, whichever is right"
+                "write name = \"{expected}\" in [source] there, or name = \"{said}\" in {} here, whichever is right",
+                role.source_header()
             )),
+            Self::Channel { said, .. } => {
+                let right = SinkRole::ALL.into_iter().find(|role| channel(*role) == *said).unwrap_or(role);
+                finding(Kind::Configuration).with_fix(format!(
+                    "name the home, or the user, of {} in {}; what is there now belongs into {}",
+                    channel(role),
+                    role.source_header(),
+                    right.source_header()
+                ))
+            }
             Self::Quarantined { .. } => finding(Kind::Quarantined).with_fix(format!(
-                "the source was told and collects the damaged files afresh; look with `handover sink quarantine list`, end it with `quarantine drop {name}`"
+                "the source was told and collects the damaged files afresh; look with `handover {role} quarantine list`, end it with `quarantine drop {name}`"
             )),
             Self::NoRoom { .. } => finding(Kind::Storage)
                 .with_fix("make room on the sink, or keep fewer generations (`keep`); nothing was deleted that retention protects"),
@@ -115,13 +134,13 @@ impl Failed {
     }
 }
 
-/// The finding for an error of our own store.
-pub fn store_finding(name: &str, error: &store::Error) -> Finding {
+/// The finding for an error of the store of a sink.
+pub fn store_finding(role: SinkRole, name: &str, error: &store::Error) -> Finding {
     let finding = |kind| Finding::new(kind, name, error.to_string());
     match error {
         store::Error::Interrupted(_) => finding(Kind::Interrupted),
         store::Error::NotMounted { .. } => finding(Kind::Storage)
-            .with_fix("mount it; a store that was never set up is made by `handover sink init`"),
+            .with_fix(format!("mount it; a store that was never set up is made by `handover {role} init`")),
         e if e.is_storage() => {
             finding(Kind::Storage).with_fix("make room or repair the disk, then run again")
         }
@@ -210,7 +229,7 @@ fn take_meta(
     let expect = Expect {
         seal: offer.seal,
         source: one.source.name.clone(),
-        channel: one.setup.channel,
+        channel: channel(one.setup.config.role),
         lineage: None,
         sequence: Some(offer.sequence),
         limits: Limits { entries: limits.max_entries, bytes: limits.max_bytes },

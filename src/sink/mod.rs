@@ -1,6 +1,10 @@
-//! B2: fetch what sources offer, prove it, store it, accept it, prune.
+//! B2 and B3: fetch what sources offer, prove it, store it, accept it, prune. For data and for logs alike: which of the
+//! two it is, the configuration says ([`SinkRole`]).
+
+use crate::{config::SinkRole, manifest::Channel};
 
 pub mod candidates;
+pub mod choice;
 pub mod enroll;
 pub mod fetch;
 pub mod key;
@@ -9,3 +13,11 @@ pub mod prune;
 pub mod query;
 pub mod run;
 pub mod status;
+
+/// What a sink of a role takes; all else it refuses.
+pub fn channel(role: SinkRole) -> Channel {
+    match role {
+        SinkRole::Data => Channel::Data,
+        SinkRole::Logs => Channel::Logs,
+    }
+}

@@ -1,4 +1,4 @@
-//! A run of `handover sink`: every source by itself, several at a time; the failure of one leaves the others alone.
+//! A run of `handover sink` or `handover logsink`: every source by itself, several at a time; the failure of one leaves the others alone.
 
 use std::{
     path::Path,
@@ -14,7 +14,6 @@ use jiff::Timestamp;
 use super::one;
 use crate::{
     config,
-    manifest::Channel,
     remote::{self, Remote, Tools},
     report::{Finding, Kind, SinkRun, SinkSource, exit_of},
     store::sink_store::SinkStore,
@@ -30,8 +29,6 @@ pub struct Setup<'a> {
     pub config: &'a config::Sink,
     /// The sources of this run, and the progress of each.
     pub sources: Vec<(&'a config::SinkSource, Arc<Progress>)>,
-    /// The channel.
-    pub channel: Channel,
     /// The state folder of the role.
     pub state: &'a Path,
     /// This host's name, for receipts.
@@ -58,7 +55,8 @@ pub fn run(setup: &Setup<'_>) -> SinkRun {
 }
 
 fn open(setup: &Setup<'_>) -> Result<(SinkStore, Dir), Box<Finding>> {
-    open_store(setup.config, setup.state).map_err(|e| Box::new(super::fetch::store_finding("store", &e)))
+    let refused = |e| Box::new(super::fetch::store_finding(setup.config.role, "store", &e));
+    open_store(setup.config, setup.state).map_err(refused)
 }
 
 /// Opens the store by its marker, which must be the one that `init` noted in the state folder.

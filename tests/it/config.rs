@@ -6,7 +6,8 @@ use std::{
 };
 
 use handover::config::{
-    self, Config, ElementKind, Errors, Keep, Limits, Output, Place, Reserve, Role, Surroundings, Verify,
+    self, Config, ElementKind, Errors, Keep, Limits, Output, Place, Reserve, Role, SinkRole, Surroundings,
+    Verify,
 };
 
 fn samples(folder: &str) -> Vec<PathBuf> {
@@ -43,7 +44,7 @@ fn every_valid_sample_loads() {
     assert!(samples.len() >= 4, "{samples:?}");
     for file in samples {
         let config = load(&file).unwrap_or_else(|e| panic!("{e}"));
-        assert!(config.source.is_some() || config.sink.is_some(), "{}", file.display());
+        assert!(config.source.is_some() || config.sinks().next().is_some(), "{}", file.display());
     }
 }
 
@@ -161,6 +162,28 @@ fn a_source_of_a_sink_inherits_what_it_does_not_say() {
 }
 
 #[test]
+fn a_logsink_is_a_sink_with_names_and_places_of_its_own() {
+    let config = sample("logsink-minimal.toml");
+    assert!(config.sink().is_err());
+    let logsink = config.sink_of(SinkRole::Logs).unwrap();
+    assert_eq!((logsink.role, logsink.home.as_path()), (SinkRole::Logs, Path::new("/home/logBackupSink")));
+    assert_eq!((logsink.keep, logsink.max_per_day), (Keep::last(90), 288));
+    let Place::Host(host) = &logsink.sources[0].place else { panic!("{logsink:?}") };
+    assert_eq!(host.user, "logBackupSource");
+    let sink = sample("sink-minimal.toml");
+    let defaults = sink.sink().unwrap();
+    assert_eq!(
+        (logsink.verify, logsink.reserve, logsink.limits),
+        (defaults.verify, defaults.reserve, defaults.limits)
+    );
+    let config = sample("logsink-every-key.toml");
+    let logsink = config.sink_of(SinkRole::Logs).unwrap();
+    assert_eq!((logsink.sources[0].keep, logsink.sources[1].keep), (Keep::last(1000), Keep::last(400)));
+    assert_eq!(config.sinks().map(|sink| sink.role).collect::<Vec<_>>(), SinkRole::ALL);
+    assert_eq!(config.own, ["/var/lib/handover", "/home/dataBackupSink", "/srv/logs"].map(PathBuf::from));
+}
+
+#[test]
 fn a_dump_with_a_place_for_the_file_writes_it_itself() {
     let config = sample("source-every-key.toml");
     let ElementKind::Dump(dump) = &config.source().unwrap().elements[1].kind else { panic!("{config:?}") };
@@ -184,6 +207,14 @@ fn a_mistake_in_one_role_stops_only_that_role() {
     assert!(config.source().is_ok() && config.own.contains(&PathBuf::from("/home/dataBackupSink")));
     assert!(config.sink.is_none(), "what is not checked is not handed out");
     assert!(parse(&text, Role::Sink).is_err() && parse(&text, Role::All).is_err());
+    assert!(parse(&text, Role::Logsink).is_ok());
+    let logs = std::fs::read_to_string(valid("logsink-every-key.toml")).unwrap();
+    let text = logs.replace("\"12h\"", "\"soon\"");
+    assert!(parse(&text, Role::Logsink).is_err() && parse(&text, Role::Sink).is_ok());
+    assert!(
+        parse(&logs, Role::Sink).unwrap().logsink.is_none()
+            && parse(&logs, Role::Logsink).unwrap().sink.is_none()
+    );
     let text = good.replace("kind = \"tree\"", "kind = \"bush\"");
     assert!(parse(&text, Role::Sink).is_ok() && parse(&text, Role::Source).is_err());
     let text = format!("weather = \"fine\"\n{good}");

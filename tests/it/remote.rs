@@ -93,6 +93,7 @@ fn ssh(root: &Path) -> Box<dyn Remote> {
     let line = format!("restrict,command=\"sh {}\" {}", sshd.path("gate").display(), sshd.text("id.pub"));
     std::fs::write(sshd.path("authorized_keys"), line).unwrap();
     let host = remote::ssh::Host {
+        channel: handover::manifest::Channel::Data,
         name: "shop".parse().unwrap(),
         host: "127.0.0.1".to_owned(),
         port: sshd.port,

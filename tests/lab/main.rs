@@ -19,4 +19,5 @@ mod database;
 mod enroll;
 mod page;
 mod rounds;
+mod service;
 mod start;

@@ -1,13 +1,13 @@
 //! What a sink needs of its host, and of its sources.
 
-use std::{os::unix::fs::MetadataExt as _, path::PathBuf};
+use std::{os::unix::fs::MetadataExt as _, path::Path};
 
 use super::{Doctor, shown};
 use crate::{
-    cli::{enroll as enrolling, setup, show, sink as role},
-    config::{self, Config, Place},
+    cli::{enroll as enrolling, show, sink as commands},
+    config::{self, Config, Place, SinkRole},
     remote::Tools,
-    sink::{enroll, run},
+    sink::{channel, enroll, run},
     sys::{self, Dir, child, clock, program, room::Room, sandbox},
 };
 
@@ -24,26 +24,26 @@ pub(super) fn check(doctor: &mut Doctor, config: &Config, sink: &config::Sink) {
             "use a kernel with Landlock, or sandbox = \"auto\"",
         );
     }
-    let state = config.state.join("sink");
+    let (role, state) = (sink.role, config.state.join(sink.role.name()));
     match run::is_noted(&state) {
         Ok(true) => match run::open_store(sink, &state) {
             Ok((store, _)) => doctor.ok("store", format!("{}, marker {}", shown(&sink.home), store.id())),
             Err(e) => doctor.error(
                 "store",
                 e.to_string(),
-                "mount its disk; a new one is made by `handover sink init`",
+                &format!("mount its disk; a new one is made by `handover {role} init`"),
             ),
         },
-        Ok(false) => doctor.error("store", "it was never made", "handover sink init"),
+        Ok(false) => doctor.error("store", "it was never made", &format!("handover {role} init")),
         Err(e) => doctor.error("store", e.to_string(), "run this as root, or as the sink's user"),
     }
     if let Ok(room) = Dir::open(&sink.home).and_then(|dir| Room::of(&dir)) {
         let free = room.bytes_free.saturating_sub(sink.reserve.of(room.bytes_total));
         doctor.ok("room", format!("{} free beyond the reserve", show::size(free)));
     }
-    setup::identities(sink).iter().for_each(|identity| check_identity(doctor, identity));
+    sink.identities().iter().for_each(|identity| check_identity(doctor, role, identity));
     if sink.sources.is_empty() {
-        doctor.warn("sources", "none is enrolled yet", "handover sink enroll NAME HOST");
+        doctor.warn("sources", "none is enrolled yet", &format!("handover {role} enroll NAME HOST"));
     }
     for source in &sink.sources {
         check_connection(doctor, config, sink, source);
@@ -55,10 +55,10 @@ fn ssh_version() -> String {
     sys::show(String::from_utf8_lossy(&said).trim().as_bytes())
 }
 
-fn check_identity(doctor: &mut Doctor, identity: &PathBuf) {
+fn check_identity(doctor: &mut Doctor, role: SinkRole, identity: &Path) {
     let what = format!("key {}", shown(identity));
     match std::fs::metadata(identity) {
-        Err(e) => doctor.error(what, e.to_string(), "handover sink init makes it"),
+        Err(e) => doctor.error(what, e.to_string(), &format!("handover {role} init makes it")),
         Ok(meta) if meta.mode() & 0o077 != 0 => {
             doctor.error(
                 what,
@@ -80,7 +80,7 @@ fn check_identity(doctor: &mut Doctor, identity: &PathBuf) {
 fn check_connection(doctor: &mut Doctor, config: &Config, sink: &config::Sink, source: &config::SinkSource) {
     let name = format!("source {}", source.name);
     if let Place::Host(place) = &source.place {
-        let host = role::host_of(&source.name, place, sink.connect_timeout);
+        let host = commands::host_of(sink, &source.name, place);
         let file = &host.known_hosts;
         let writable = std::fs::metadata(file).is_ok_and(|meta| meta.mode() & 0o022 != 0);
         match enroll::pinned(file, &host.known_as()) {
@@ -89,7 +89,7 @@ fn check_connection(doctor: &mut Doctor, config: &Config, sink: &config::Sink, s
             }
             Ok(keys) if !keys.is_empty() => doctor.ok(&name, "its host key is pinned"),
             _ => {
-                let fix = format!("handover sink enroll {} {}", source.name, host.host);
+                let fix = format!("handover {} enroll {} {}", sink.role, source.name, host.host);
                 return doctor.error(&name, format!("its host key is not in {}", shown(file)), &fix);
             }
         }
@@ -98,9 +98,9 @@ fn check_connection(doctor: &mut Doctor, config: &Config, sink: &config::Sink, s
         Ok(tools) => tools,
         Err(e) => return doctor.error(&name, e.to_string(), "install it"),
     };
-    let mine = role::Sink { config: sink, state: config.state.join("sink") };
+    let mine = commands::Sink::new(config, sink);
     let private = enrolling::private_state(config, &mine);
-    match role::connect(sink, &private, source, &tools).and_then(|remote| remote.offers()) {
+    match commands::connect(sink, &private, source, &tools).and_then(|remote| remote.offers()) {
         Err(e) => {
             doctor.error(&name, e.to_string(), e.fix().unwrap_or("look at the source, and at the line to it"))
         }
@@ -109,6 +109,17 @@ fn check_connection(doctor: &mut Doctor, config: &Config, sink: &config::Sink, s
                 &name,
                 format!("it calls itself {}", offers.name),
                 "write the same name on both sides",
+            );
+        }
+        Ok(offers) if offers.channel != channel(sink.role) => {
+            doctor.error(
+                &name,
+                format!("it hands over {} there, and {} is fetched here", offers.channel, channel(sink.role)),
+                &format!(
+                    "name the home, or the user, of {} in {}",
+                    channel(sink.role),
+                    sink.role.source_header()
+                ),
             );
         }
         Ok(offers) => {

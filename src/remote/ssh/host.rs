@@ -8,13 +8,18 @@ use std::{
 };
 
 use super::{Error, Result};
-use crate::sys::{name::Name, show};
+use crate::{
+    manifest::Channel,
+    sys::{name::Name, show},
+};
 
 /// A gate on another host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
     /// The name of the source, for messages.
     pub name: Name,
+    /// What is fetched from it, for messages.
+    pub channel: Channel,
     /// A host name or an address.
     pub host: String,
     /// The port of its ssh server.
@@ -128,6 +133,7 @@ pub(super) fn quoted(path: &Path) -> Result<OsString> {
 pub(super) fn example() -> Host {
     Host {
         name: "shop".parse().unwrap(),
+        channel: Channel::Data,
         host: "shop.example.org".to_owned(),
         port: 22,
         user: "dataBackupSource".to_owned(),

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::{Error, Host};
-use crate::{remote::said::Said, sys::show};
+use crate::{manifest::Channel, remote::said::Said, sys::show};
 
 /// Why there is no connection.
 pub(super) fn failed(log: &str, host: &Host) -> Error {
@@ -51,9 +51,11 @@ pub(super) fn failed(log: &str, host: &Host) -> Error {
 pub(super) fn no_key(host: &Host, why: &dyn std::fmt::Display) -> Error {
     Error::Access {
         why: format!("the key {} cannot be used: {why}", path(&host.identity)),
-        fix: "it must be there, readable by the user who runs this, and by nobody else (mode 0600); `handover sink init` \
-              makes one if none is there"
-            .to_owned(),
+        fix: format!(
+            "it must be there, readable by the user who runs this, and by nobody else (mode 0600); `{} init` makes one if \
+             none is there",
+            sink(host)
+        ),
     }
 }
 
@@ -84,21 +86,30 @@ fn fingerprint(log: &str) -> Option<String> {
 pub(super) fn authorize_line(host: &Host) -> String {
     let mut public = host.identity.clone().into_os_string();
     public.push(".pub");
+    let authorize = match host.channel {
+        Channel::Data => "handover source authorize",
+        Channel::Logs => "handover source authorize --channel logs",
+    };
     match std::fs::read_to_string(&public) {
         Ok(key) if !key.trim().contains(['\'', '\n']) && key.len() < 4096 => {
-            format!("echo '{}' | handover source authorize -", show(key.trim().as_bytes()))
+            format!("echo '{}' | {authorize} -", show(key.trim().as_bytes()))
         }
-        _ => format!(
-            "handover source authorize FILE, where FILE has the content of {}",
-            path(Path::new(&public))
-        ),
+        _ => format!("{authorize} FILE, where FILE has the content of {}", path(Path::new(&public))),
     }
 }
 
 fn enroll_line(host: &Host) -> String {
     let port = if host.port == 22 { String::new() } else { format!(" --port {}", host.port) };
     let jump = host.jump.as_ref().map_or_else(String::new, |jump| format!(" --jump {jump}"));
-    format!("handover sink enroll {} {}{port}{jump}", host.name, show(host.host.as_bytes()))
+    format!("{} enroll {} {}{port}{jump}", sink(host), host.name, show(host.host.as_bytes()))
+}
+
+/// The command that fetches from there.
+fn sink(host: &Host) -> &'static str {
+    match host.channel {
+        Channel::Data => "handover sink",
+        Channel::Logs => "handover logsink",
+    }
 }
 
 fn path(path: &Path) -> String {
@@ -155,7 +166,10 @@ Host key verification failed.\r
         assert!(fix.contains("`handover sink enroll shop shop.example.org`"), "{fix}");
         let (why, fix) = both("dataBackupSource@shop.example.org: Permission denied (publickey).\r\n");
         assert!(why.starts_with("shop.example.org does not let dataBackupSource in with the key"), "{why}");
-        assert!(fix.contains("handover source authorize"), "{fix}");
+        assert!(fix.contains("handover source authorize FILE"), "{fix}");
+        let logs = Host { channel: Channel::Logs, ..example() };
+        assert!(authorize_line(&logs).starts_with("handover source authorize --channel logs FILE"));
+        assert_eq!(enroll_line(&logs), "handover logsink enroll shop shop.example.org");
         let (why, _) = both("Load key \"/etc/x\": error in libcrypto\r\nx@y: Permission denied (publickey).");
         assert!(why.ends_with("cannot be used: Load key \"/etc/x\": error in libcrypto"), "{why}");
     }

@@ -1,0 +1,141 @@
+//! `handover sink run`: how sources are reached, and what a run says.
+
+use std::{path::Path, sync::Arc};
+
+use super::{Outcome, Sink};
+use crate::{
+    cli::{Context, args::SinkRunArgs, fail, host, progress::Display, show},
+    config::{self, Place, SinkRole, SinkSource},
+    gate::Gate,
+    remote::{self, Deadlines, Folder, Remote, Ssh, Tools, ssh},
+    report::{Exit, SinkRun},
+    sink::{
+        self,
+        run::{self, Setup},
+    },
+    sys::{clock, name::Name, progress::Progress},
+};
+
+/// How a source is reached; `state` is the state folder of the role.
+pub(in crate::cli) fn connect(
+    sink: &config::Sink,
+    state: &Path,
+    source: &SinkSource,
+    tools: &Tools,
+) -> remote::Result<Box<dyn Remote>> {
+    match &source.place {
+        Place::Path(home) => {
+            let gate = Gate::open(home).map_err(|e| remote::Error::Access {
+                why: format!("its gate cannot be opened: {e}"),
+                fix: "on the source, run `handover source init`, then `handover source run`".to_owned(),
+            })?;
+            Ok(Box::new(Folder::new(Box::new(gate), tools.clone())))
+        }
+        Place::Host(place) => {
+            let deadlines = Deadlines { stall: sink.stall_timeout, total: Some(sink.timeout) };
+            let host = host_of(sink, &source.name, place);
+            Ok(Box::new(Ssh::connect(host, &state.join("ssh"), deadlines)?))
+        }
+    }
+}
+
+/// What ssh needs to know of a source.
+pub(in crate::cli) fn host_of(sink: &config::Sink, name: &Name, place: &config::Host) -> ssh::Host {
+    ssh::Host {
+        name: name.clone(),
+        channel: sink::channel(sink.role),
+        host: place.host.clone(),
+        port: place.port,
+        user: place.user.clone(),
+        jump: place.jump.clone(),
+        identity: place.identity.clone(),
+        known_hosts: place.known_hosts.clone(),
+        connect_timeout: sink.connect_timeout,
+    }
+}
+
+/// Fetches, and says how it went.
+pub(super) fn fetch(context: &Context, sink: &Sink<'_>, args: &SinkRunArgs) -> Outcome {
+    let required = sink.config.sandbox == config::Sandbox::Required;
+    let tools = Tools::find(required).map_err(|e| fail(Exit::Configuration, &e))?;
+    let role = sink.config.role;
+    if sink.config.sources.is_empty() {
+        return Err(fail(
+            Exit::Configuration,
+            &format!(
+                "there is nothing to fetch from: add a source with `handover {role} enroll NAME HOST`, or {} with path",
+                role.source_header()
+            ),
+        ));
+    }
+    let sources: Vec<_> =
+        sink.named(&args.names)?.into_iter().map(|s| (s, Arc::new(Progress::default()))).collect();
+    let named = sources.iter().map(|(s, progress)| (s.name.to_string(), Arc::clone(progress))).collect();
+    let display = Display::start(context, named);
+    let report = run::run(&Setup {
+        config: sink.config,
+        sources,
+        state: &sink.state,
+        host: &host(),
+        tools: &tools,
+        connect: &|source| connect(sink.config, &sink.state, source, &tools),
+        clock: &clock::now,
+        dry_run: args.dry_run,
+    });
+    drop(display);
+    if args.timings {
+        report.sources.iter().for_each(|source| show::timings(&source.name, &source.timings));
+    }
+    if context.json {
+        show::json(&report);
+    } else {
+        tell(context, role, &report, args.dry_run);
+    }
+    Ok(report.exit)
+}
+
+fn tell(context: &Context, role: SinkRole, report: &SinkRun, dry_run: bool) {
+    show::findings(role.name(), &report.findings, context.quiet);
+    for source in &report.sources {
+        if dry_run {
+            source
+                .findings
+                .iter()
+                .for_each(|f| show::talk(&format!("{}: {}: {}", source.name, f.subject, f.text)));
+            continue;
+        }
+        show::findings(&source.name, &source.findings, context.quiet);
+    }
+    if context.quiet || dry_run || !show::is_terminal() {
+        return;
+    }
+    let rows = report.sources.iter().flat_map(|source| {
+        source.stored.iter().map(|s| {
+            let proven = format!("{} hashed, {} re-read, {} linked", s.hashed, s.reread, s.linked);
+            vec![
+                source.name.clone(),
+                s.id.clone(),
+                s.files.to_string(),
+                show::size(s.bytes),
+                s.fetched.to_string(),
+                show::size(s.wire),
+                proven,
+            ]
+        })
+    });
+    let rows: Vec<_> = rows.collect();
+    if rows.is_empty() {
+        show::talk("nothing new was offered");
+    } else {
+        show::talk(&show::table(
+            &["source", "generation", "files#", "size#", "fetched#", "wire#", "proven"],
+            rows,
+        ));
+    }
+    for source in &report.sources {
+        source
+            .condemned
+            .iter()
+            .for_each(|c| show::talk(&format!("{}: {} condemned: {}", source.name, c.id, c.reason)));
+    }
+}

@@ -1,0 +1,67 @@
+//! `handover sink prune`: what stays, what goes, and why.
+
+use serde::Serialize;
+
+use super::{Outcome, Sink};
+use crate::{
+    cli::{Context, show},
+    report::Exit,
+    sink::prune,
+    store::retention::Verdict,
+    sys::{clock, name::Name},
+};
+
+#[derive(Serialize)]
+struct Planned {
+    source: String,
+    id: String,
+    goes: bool,
+    reasons: Vec<String>,
+}
+
+/// Says it, and changes nothing.
+pub(super) fn plan(context: &Context, sink: &Sink<'_>, names: &[Name]) -> Outcome {
+    let (store, _) = sink.open()?;
+    let mut rows = Vec::new();
+    for source in sink.named(names)? {
+        let kept = store.source(&source.name).map_err(|e| sink.refuse(&e))?;
+        for decision in
+            prune::decide(&kept, source, sink.config, clock::now()).map_err(|e| sink.refuse(&e))?
+        {
+            let (goes, reasons) = match &decision.verdict {
+                Verdict::Keep(reasons) => (false, reasons.iter().map(ToString::to_string).collect()),
+                Verdict::Condemn(reason) => (true, vec![reason.to_string()]),
+            };
+            rows.push(Planned {
+                source: source.name.to_string(),
+                id: decision.id.to_string(),
+                goes,
+                reasons,
+            });
+        }
+    }
+    if context.json {
+        return Ok(show::json(&rows));
+    }
+    let lines = rows.iter().map(|r| {
+        let verdict = if r.goes { "goes" } else { "stays" };
+        vec![r.source.clone(), r.id.clone(), verdict.to_owned(), r.reasons.join("; ")]
+    });
+    show::data(&show::table(&["source", "generation", "verdict", "because"], lines.collect()));
+    Ok(Exit::Ok)
+}
+
+/// Does it.
+pub(super) fn now(context: &Context, sink: &Sink<'_>, names: &[Name]) -> Outcome {
+    for source in sink.named(names)? {
+        let (store, _lock) = sink.locked(&source.name, "prune")?;
+        let condemned =
+            prune::prune(&store, source, sink.config, clock::now()).map_err(|e| sink.refuse(&e))?;
+        if !context.quiet {
+            condemned
+                .iter()
+                .for_each(|c| show::talk(&format!("{}: {} condemned: {}", source.name, c.id, c.reason)));
+        }
+    }
+    Ok(Exit::Ok)
+}
