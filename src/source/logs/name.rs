@@ -80,7 +80,7 @@ impl LogName {
     }
 }
 
-/// Takes a number or a date off the end of a name; the extension is put back.
+/// Takes a date or a number off the end of a name; the extension is put back.
 fn split(name: &[u8], extension: &[u8]) -> Option<(Vec<u8>, Age)> {
     let is_of_date = |b: &u8| b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'T' | b':' | b'.');
     let mut start = name.len() - name.iter().rev().take_while(|b| is_of_date(b)).count();
@@ -88,6 +88,11 @@ fn split(name: &[u8], extension: &[u8]) -> Option<(Vec<u8>, Age)> {
     while start < name.len() && !name[start].is_ascii_digit() {
         start += 1;
     }
+    let digits = name.len() - name.iter().rev().take_while(|b| b.is_ascii_digit()).count();
+    split_at(name, start, extension).or_else(|| split_at(name, digits, extension))
+}
+
+fn split_at(name: &[u8], start: usize, extension: &[u8]) -> Option<(Vec<u8>, Age)> {
     let (stem, tail) = name.split_at(start);
     let (divider, stem) = stem.split_last()?;
     if stem.is_empty() || tail.is_empty() || !matches!(divider, b'.' | b'-' | b'_') {
@@ -127,10 +132,10 @@ mod tests {
         ] {
             assert_eq!(log(&format!("/var/log/{name}")), "/var/log/access.log", "{name}");
         }
-        for name in ["app-2.log", "8080.log", "node.js", "v1.2", "access.log.old", "x.123456", "7", ".1"] {
+        assert_eq!(log("/var/log/app.8080.1.gz"), "/var/log/app.8080");
+        for name in ["app-2.log", "8080.log", "node.js", "access.log.old", "x.123456", "7", ".1"] {
             let path = format!("/var/log/{name}");
-            let expected = if name == "v1.2" { "/var/log/v1" } else { &path };
-            assert_eq!(log(&path), expected, "{name}");
+            assert_eq!(log(&path), path, "{name}");
         }
     }
 
