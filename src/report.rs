@@ -1,6 +1,10 @@
 //! What happened in a run: one value, from which text, JSON, status, exit code and mail are made, so that they never
 //! disagree.
 
+pub mod health;
+pub mod life;
+pub mod runs;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -297,10 +301,15 @@ pub struct SinkSource {
     pub accepted: Vec<String>,
     /// Generations that retention condemned in this run, each with the reason.
     pub condemned: Vec<Condemned>,
+    /// Generations that failed their check twice in this run and were put aside, each with the reason.
+    pub put_aside: Vec<Condemned>,
     /// What was found.
     pub findings: Vec<Finding>,
     /// Where the time went.
     pub timings: Vec<Timing>,
+    /// Bytes that crossed the wire in all, both ways, also of attempts that failed.
+    #[serde(default)]
+    pub wire: u64,
 }
 
 /// A generation that was fetched.

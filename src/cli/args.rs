@@ -64,6 +64,14 @@ pub enum Role {
         #[arg(long)]
         live: bool,
     },
+    /// Tell the whole life of one generation as this host knows it, where it is now, and why it stays or goes
+    Explain {
+        /// The source: one that this host fetches from, or this host's own name
+        name: Name,
+        /// The generation, or `newest`
+        #[arg(default_value = "newest")]
+        id: Which,
+    },
     /// Print the completions for a shell
     Completions {
         /// The shell
@@ -107,8 +115,34 @@ pub enum SourceAction {
     /// Answer one request of a sink: what the key of a sink is bound to, not a command for people
     #[command(hide = true)]
     Gate(GateArgs),
+    /// Take back a generation that this host condemned: to the Source-Store if the sink had accepted it, else to wait
+    Undo {
+        /// The generation
+        id: GenerationId,
+        /// Show where it would come to, change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Show what waits, what is stored here, and how the last runs went
-    Status,
+    Status(StatusArgs),
+}
+
+/// For whom a status is.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// One line with numbers for Nagios, and its exit codes: 0 ok, 1 warning, 2 critical, 3 unknown
+    #[arg(long, conflicts_with_all = ["json", "prometheus"])]
+    pub nagios: bool,
+    /// Write the metrics into this file, for node_exporter's textfile collector; `-` prints them
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub prometheus: Option<PathBuf>,
+}
+
+impl StatusArgs {
+    /// Whether it is for people, or for a program as JSON, and not for a monitoring system.
+    pub fn is_for_people(&self) -> bool {
+        !self.nagios && self.prometheus.is_none()
+    }
 }
 
 /// The transport users of a source.
@@ -277,6 +311,9 @@ pub enum SinkAction {
         /// Only these sources
         #[arg(value_name = "NAME")]
         names: Vec<Name>,
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "a doc comment here would become part of the help text")]
+        how: StatusArgs,
     },
     /// List the generations of a source, or of all
     List {
@@ -359,6 +396,8 @@ pub enum SinkAction {
         #[arg(long)]
         remove: bool,
     },
+    /// Send a generation back to its source, or to a new host, to be restored there; the host must have granted it
+    Deliver(DeliverArgs),
     /// What was put aside because it failed its check
     Quarantine {
         /// What to do
@@ -389,6 +428,41 @@ pub struct EnrollArgs {
     /// Pin the host key that the network shows without asking: only where the network can be trusted
     #[arg(long, conflicts_with = "fingerprint")]
     pub yes: bool,
+}
+
+/// `handover sink deliver`.
+#[derive(Debug, Args)]
+pub struct DeliverArgs {
+    /// The source whose generation it is
+    pub name: Name,
+    /// The generation, or `newest`
+    #[arg(default_value = "newest")]
+    pub id: Which,
+    /// Another host than that of the source: a new one, of which only `handover source init` is expected
+    #[arg(long, value_name = "HOST")]
+    pub to: Option<String>,
+    /// The port of its ssh server
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+    /// The transport user there
+    #[arg(long)]
+    pub user: Option<String>,
+    /// Hosts on the way there, as user@host:port, with commas
+    #[arg(long)]
+    pub jump: Option<String>,
+    /// The fingerprint of its host key, where known_hosts does not have it, as
+    /// `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` shows it there
+    #[arg(long, value_name = "SHA256:…")]
+    pub fingerprint: Option<String>,
+    /// Print the public key by which this sink delivers, for `handover restore grant` there
+    #[arg(long, conflicts_with_all = ["to", "port", "user", "jump", "fingerprint", "dry_run", "no_verify"])]
+    pub show_key: bool,
+    /// Do not read the generation here before it is sent: it is proven there in any case
+    #[arg(long)]
+    pub no_verify: bool,
+    /// Show what would be sent, and whether it may; change nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// What can be done with what was put aside.

@@ -74,7 +74,8 @@ fn channel<'a>(
     })
 }
 
-fn read(key: &Path) -> Result<String, String> {
+/// Reads a public key from a file, or from standard input for `-`.
+pub(super) fn read(key: &Path) -> Result<String, String> {
     let shown = sys::show(key.as_os_str().as_encoded_bytes());
     let limit = keys::KEY_LIMIT as u64 + 1;
     let mut text = String::new();
@@ -87,7 +88,7 @@ fn read(key: &Path) -> Result<String, String> {
 }
 
 /// The owner of the Handover Point: whom the sink logs in as.
-fn transport_user(channel: Channel, home: &Path) -> Result<users::User, String> {
+pub(super) fn transport_user(channel: Channel, home: &Path) -> Result<users::User, String> {
     // As root everything is checked; without root, the folders that are ours.
     let point = if users::is_root() {
         HandoverPoint::open(home, channel)

@@ -1,7 +1,11 @@
 //! `handover source gate`: what the key of a sink is bound to on the source. It runs as the transport user, reads no
 //! configuration, and takes its one request from the command that the sink's ssh sent.
 
-use std::{io, path::Path, process::ExitCode};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use super::{args::GateArgs, show};
 use crate::{
@@ -44,17 +48,19 @@ fn answer(args: &GateArgs, line: &str) -> Result<Option<String>, Refused> {
     }
 }
 
+/// The home of a gate: the one that was named, or that of the user who runs this.
+pub(super) fn home_of(named: Option<&Path>) -> Result<PathBuf, Refused> {
+    if let Some(home) = named {
+        return Ok(home.to_path_buf());
+    }
+    let uid = users::euid();
+    let user = users::find_id(uid).map_err(|e| Refused(e.to_string()))?;
+    let user = user.ok_or_else(|| Refused(format!("there is no user {uid} on the source")))?;
+    Ok(PathBuf::from(user.home))
+}
+
 fn open(home: Option<&Path>, channel: Channel) -> Result<Gate, Refused> {
-    let gate = match home {
-        Some(home) => Gate::open(home),
-        None => {
-            let uid = users::euid();
-            let user = users::find_id(uid).map_err(|e| Refused(e.to_string()))?;
-            let user = user.ok_or_else(|| Refused(format!("there is no user {uid} on the source")))?;
-            Gate::open(Path::new(&user.home))
-        }
-    };
-    let gate = gate.map_err(|e| Refused(format!("the source is not ready: {e}")))?;
+    let gate = Gate::open(&home_of(home)?).map_err(|e| Refused(format!("the source is not ready: {e}")))?;
     if gate.facts().channel != channel {
         return Err(Refused(format!("this home is not one of the channel {}", channel.as_str())));
     }
@@ -62,7 +68,7 @@ fn open(home: Option<&Path>, channel: Channel) -> Result<Gate, Refused> {
 }
 
 /// The address that asked, as sshd tells it.
-fn peer() -> String {
+pub(super) fn peer() -> String {
     let connection = std::env::var("SSH_CONNECTION").unwrap_or_default();
     match connection.split(' ').next() {
         Some(address) if !address.is_empty() => sys::show(address.as_bytes()),

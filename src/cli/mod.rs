@@ -3,12 +3,17 @@
 pub mod args;
 mod authorize;
 mod check;
+mod deliver;
 mod enroll;
+mod explain;
 mod extras;
 mod gate;
 mod live;
 mod logsink;
+pub mod metrics;
+mod monitor;
 mod progress;
+pub mod prometheus;
 mod restore;
 mod setup;
 mod show;
@@ -16,14 +21,14 @@ mod sink;
 mod source;
 pub mod when;
 
-use std::{path::Path, process::ExitCode};
+use std::{cell::Cell, path::Path, process::ExitCode};
 
 use clap::Parser as _;
 
 use self::args::{Cli, Role};
 use crate::{
     config::{self, Config, Surroundings},
-    report::Exit,
+    report::{Exit, health::Level},
     sys,
 };
 
@@ -37,6 +42,8 @@ pub(crate) struct Context {
     quiet: bool,
     /// Say each step.
     verbose: bool,
+    /// What Nagios was told: its exit codes are not ours.
+    level: Cell<Option<Level>>,
 }
 
 impl Context {
@@ -74,24 +81,54 @@ pub fn main() -> ExitCode {
     if let Role::Source(args::SourceArgs { action: Some(args::SourceAction::Gate(args)), .. }) = &cli.role {
         return gate::run(args);
     }
+    if let Role::Restore(args::RestoreArgs { action: Some(args::RestoreAction::Gate(args)), .. }) = &cli.role
+    {
+        return restore::gate(args);
+    }
     if let Err(e) = sys::signals::listen() {
         show::talk(&format!("handover: cannot listen to signals: {e}"));
         return ExitCode::from(Exit::Internal.code());
     }
-    ExitCode::from(dispatch(cli).code())
+    let nagios = is_for_nagios(&cli);
+    let context = Context {
+        config: cli.config.clone(),
+        json: cli.json,
+        quiet: cli.quiet,
+        verbose: cli.verbose,
+        level: Cell::new(None),
+    };
+    let exit = dispatch(&context, cli);
+    ExitCode::from(if nagios {
+        context.level.get().unwrap_or_else(|| monitor::nothing_seen(exit)).code()
+    } else {
+        exit.code()
+    })
 }
 
-fn dispatch(cli: Cli) -> Exit {
-    let context = Context { config: cli.config, json: cli.json, quiet: cli.quiet, verbose: cli.verbose };
+fn is_for_nagios(cli: &Cli) -> bool {
+    let sink =
+        |action: &args::SinkAction| matches!(action, args::SinkAction::Status { how, .. } if how.nagios);
+    match &cli.role {
+        Role::Source(args) => matches!(&args.action, Some(args::SourceAction::Status(how)) if how.nagios),
+        Role::Sink(args) => args.action.as_ref().is_some_and(sink),
+        Role::Logsink(args) => {
+            matches!(&args.action, Some(args::LogsinkAction::Same(action)) if sink(action))
+        }
+        _ => false,
+    }
+}
+
+fn dispatch(context: &Context, cli: Cli) -> Exit {
     match cli.role {
-        Role::Source(args) => source::dispatch(&context, args),
+        Role::Source(args) => source::dispatch(context, args),
         Role::Sink(args) => {
             let action = args.action.unwrap_or(args::SinkAction::Run(args.run));
-            sink::dispatch(&context, config::SinkRole::Data, action)
+            sink::dispatch(context, config::SinkRole::Data, action)
         }
-        Role::Logsink(args) => logsink::dispatch(&context, args),
-        Role::Restore(args) => restore::dispatch(&context, args),
-        Role::Check { live } => check::run(&context, live),
+        Role::Logsink(args) => logsink::dispatch(context, args),
+        Role::Restore(args) => restore::dispatch(context, args),
+        Role::Check { live } => check::run(context, live),
+        Role::Explain { name, id } => explain::run(context, &name, &id),
         Role::Completions { shell } => extras::completions(shell),
         Role::Man { dir } => extras::man(Path::new(&dir)),
     }
@@ -101,4 +138,12 @@ fn dispatch(cli: Cli) -> Exit {
 pub(crate) fn fail(exit: Exit, error: &dyn std::fmt::Display) -> Exit {
     show::talk(&format!("error: {error}"));
     exit
+}
+
+/// The action of a role that a word resembles: somebody mistyped it, and it was taken for a name.
+pub(crate) fn similar_action(role: &str, word: &str) -> Option<String> {
+    let cli = <Cli as clap::CommandFactory>::command();
+    let actions = cli.find_subcommand(role)?.get_subcommands().map(clap::Command::get_name);
+    let near = actions.map(|action| (strsim::damerau_levenshtein(action, word), action));
+    near.filter(|(distance, _)| *distance <= 2).min().map(|(_, action)| action.to_owned())
 }

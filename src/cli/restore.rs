@@ -1,6 +1,10 @@
 //! `handover restore`.
 
+mod gate;
+mod grant;
 mod to;
+
+pub(super) use gate::run as gate;
 
 use super::{
     Context,
@@ -15,8 +19,8 @@ pub(super) fn dispatch(context: &Context, args: RestoreArgs) -> Exit {
         RestoreAction::Run(args) => run(context, &args),
         RestoreAction::Plan(args) => run(context, &RestoreRunArgs { dry_run: true, ..args }),
         RestoreAction::List(_) => refuse("list"),
-        RestoreAction::Grant(_) => refuse("grant"),
-        RestoreAction::Gate(_) => refuse("gate"),
+        RestoreAction::Grant(args) => grant::run(context, &args),
+        RestoreAction::Gate(_) => fail(Exit::Usage, &"the gate is for a granted key alone"),
         RestoreAction::Drill(_) => refuse("drill"),
         RestoreAction::Undo { .. } => refuse("undo"),
         RestoreAction::Clean(_) => refuse("clean"),

@@ -1,6 +1,7 @@
 //! `handover source init`, `handover sink init`, `handover logsink init`: what is missing is made, and what is there is left as it is.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -214,12 +215,17 @@ fn make_sink(
     let owner =
         if here && user.is_none() { Owner::Us } else { steps.user(user, home, role.user(), false)? };
     let keys: Vec<PathBuf> = sink.config.identities().into_iter().collect();
-    for identity in &keys {
+    // Logs are not brought back into an application.
+    let delivers = role == SinkRole::Data;
+    let for_delivery: BTreeSet<PathBuf> =
+        keys.iter().filter(|_| delivers).map(|identity| key::for_delivery(identity)).collect();
+    for identity in keys.iter().chain(&for_delivery) {
         let shown = sys::show(identity.as_os_str().as_encoded_bytes());
         if !identity.exists() {
             steps.say(&format_args!("make the key {shown}"));
         }
         if !steps.dry_run {
+            let role = if for_delivery.contains(identity) { "restore" } else { role.name() };
             let comment = format!("handover-{role}@{}", host());
             key::ensure(identity, &comment, owner.ids()).map_err(|e| configuration(&e))?;
         }
@@ -302,5 +308,10 @@ fn tell_keys(context: &Context, role: SinkRole, keys: &[PathBuf]) {
             "echo '{}' | handover source authorize{channel} -",
             sys::show(public.as_bytes())
         ));
+    }
+    if !keys.is_empty() {
+        show::talk(
+            "it delivers backups by another key, which a host grants when it is needed: `handover sink deliver NAME --show-key`",
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! `handover sink` and `handover logsink`: the same commands over one store or the other, a file for each theme.
 
+mod back;
 mod content;
 mod fetch;
 mod list;
@@ -10,15 +11,11 @@ mod verify;
 use std::{path::PathBuf, sync::Arc};
 
 pub(super) use self::fetch::{connect, host_of};
-use super::{
-    Context,
-    args::{QuarantineAction, SinkAction},
-    enroll, fail, setup, show,
-};
+use super::{Context, args::SinkAction, deliver, enroll, fail, setup, show};
 use crate::{
     config::{self, Config, Place, SinkRole, SinkSource},
     report::Exit,
-    sink::run,
+    sink::{run, status::lock_file},
     store::{self, SourceStore, sink_store::SinkStore},
     sys::{Dir, child, lock, name::Name, users},
 };
@@ -56,10 +53,13 @@ impl Sink<'_> {
     pub(super) fn one(&self, name: &Name) -> Result<&SinkSource, Exit> {
         self.config.sources.iter().find(|s| s.name == *name).ok_or_else(|| {
             let known: Vec<&str> = self.config.sources.iter().map(|s| s.name.as_str()).collect();
-            fail(
-                Exit::Usage,
-                &format!("there is no source {name} in the configuration; there are: {}", known.join(", ")),
-            )
+            let meant = super::similar_action(self.config.role.name(), name.as_str());
+            let meant = meant.map_or_else(String::new, |action| {
+                format!("; did you mean `handover {} {action}`?", self.config.role)
+            });
+            let text =
+                format!("there is no source {name} in the configuration; there are: {}", known.join(", "));
+            fail(Exit::Usage, &format!("{text}{meant}"))
         })
     }
 
@@ -71,11 +71,11 @@ impl Sink<'_> {
     }
 
     /// What it keeps of a source, locked against runs while a subcommand of this name changes it.
-    fn locked(&self, name: &Name, action: &str) -> Result<(Arc<SourceStore>, lock::Lock), Exit> {
+    pub(super) fn locked(&self, name: &Name, action: &str) -> Result<(Arc<SourceStore>, lock::Lock), Exit> {
         self.one(name)?;
         let (store, state) = self.open()?;
         let what = format!("handover {} {action}", self.config.role);
-        let lock = match lock::try_exclusive(&state.join(format!("lock-{name}")), &what) {
+        let lock = match lock::try_exclusive(&state.join(lock_file(name.as_str())), &what) {
             Ok(lock::Attempt::Held(lock)) => lock,
             Ok(lock::Attempt::Busy(who)) => {
                 return Err(fail(Exit::Busy, &format!("{name}: another run holds the lock: {who}")));
@@ -132,7 +132,7 @@ fn act(context: &Context, config: &Config, sink: &Sink<'_>, action: SinkAction) 
             Ok(setup::sink(context, config, sink, user.as_deref(), dry_run))
         }
         SinkAction::Enroll(args) => Ok(enroll::run(context, config, sink, &args)),
-        SinkAction::Status { names } => status::status(context, sink, &names),
+        SinkAction::Status { names, how } => status::status(context, sink, &names, &how),
         SinkAction::List { names } => list::list(context, sink, &names),
         SinkAction::Ls { name, id, path } => content::ls(context, sink, &name, &id, path.as_deref()),
         SinkAction::Find { name, pattern } => content::find(context, sink, &name, &pattern),
@@ -141,18 +141,12 @@ fn act(context: &Context, config: &Config, sink: &Sink<'_>, action: SinkAction) 
         SinkAction::Verify { name, id, .. } => verify::all(context, sink, name.as_ref(), &id),
         SinkAction::Prune { names, dry_run: true } => prune::plan(context, sink, &names),
         SinkAction::Prune { names, .. } => prune::now(context, sink, &names),
-        SinkAction::Undo { name, id } => {
-            let exit = change(sink, &name, "undo", |store| store.undo(&id))?;
-            let role = sink.config.role;
-            show::talk(&format!(
-                "{id} is back; the retention takes it again at the next run unless you keep it: handover {role} pin {name} {id}"
-            ));
-            Ok(exit)
-        }
+        SinkAction::Undo { name, id } => back::undo(context, sink, &name, &id),
         SinkAction::Pin { name, id, label, remove } => {
             change(sink, &name, "pin", |store| if remove { store.unpin(&id) } else { store.pin(&id, &label) })
         }
-        SinkAction::Quarantine { action } => quarantine(context, sink, &action),
+        SinkAction::Deliver(args) => deliver::run(context, sink, &args),
+        SinkAction::Quarantine { action } => back::quarantine(context, sink, &action),
     }
 }
 
@@ -191,16 +185,4 @@ fn change(
     let (store, _lock) = sink.locked(name, action)?;
     act(&store).map_err(|e| sink.refuse(&e))?;
     Ok(Exit::Ok)
-}
-
-fn quarantine(context: &Context, sink: &Sink<'_>, action: &QuarantineAction) -> Outcome {
-    match action {
-        QuarantineAction::List => list::quarantine(context, sink),
-        QuarantineAction::Retry { name } => change(sink, name, "quarantine retry", |store| {
-            store.quarantined()?.iter().try_for_each(|q| store.retry_quarantined(&q.id))
-        }),
-        QuarantineAction::Drop { name } => change(sink, name, "quarantine drop", |store| {
-            store.quarantined()?.iter().try_for_each(|q| store.drop_quarantined(&q.id))
-        }),
-    }
 }

@@ -1,25 +1,31 @@
 //! `handover source`.
 
-use std::{path::PathBuf, sync::Arc};
+mod undo;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use serde::Serialize;
 
 use super::{
     Context,
-    args::{SourceAction, SourceArgs},
+    args::{SourceAction, SourceArgs, StatusArgs},
     authorize, fail, host,
+    monitor::{self, View},
     progress::Display,
     setup, show,
 };
 use crate::{
     config::{self, Config, ElementKind},
     manifest::Channel,
-    report::{Collected, Exit, SourceRun},
+    report::{Collected, Exit, runs::Activity},
     source::{
         channels,
         logs::matching,
-        run::{self, Setup},
-        status,
+        run::{self, Setup, finding_of},
+        status::{self, Standing},
     },
     store::handover_point::HandoverPoint,
     sys::{self, Dir, clock, progress::Progress},
@@ -41,11 +47,12 @@ pub(super) fn dispatch(context: &Context, args: SourceArgs) -> Exit {
         SourceAction::Init { users, dry_run } => setup::source(context, source, &users, dry_run),
         SourceAction::Authorize(args) => authorize::run(context, source, &args),
         SourceAction::Gate(_) => fail(Exit::Usage, &"the gate is for the key of a sink alone"),
-        SourceAction::Status => show_status(context, &config, source),
+        SourceAction::Undo { id, dry_run } => undo::run(context, &state(&config), source, &id, dry_run),
+        SourceAction::Status(how) => show_status(context, &config, source, &how),
     }
 }
 
-fn state(config: &Config) -> PathBuf {
+pub(super) fn state(config: &Config) -> PathBuf {
     config.state.join("source")
 }
 
@@ -64,9 +71,6 @@ fn collect(context: &Context, config: &Config, source: &config::Source, timings:
         clock: &clock::now,
     });
     drop(display);
-    if let Err(e) = status::note(&state, &report) {
-        show::talk(&format!("error: the status could not be written: {e}"));
-    }
     if timings {
         show::timings(&report.source, &report.timings);
     }
@@ -161,85 +165,85 @@ fn dry_run_logs(config: &Config, logs: &config::Logs) -> Exit {
     }
 }
 
-#[derive(Serialize)]
-struct Status {
-    source: String,
-    waiting: Vec<StatusRow>,
-    stored: Vec<StatusRow>,
-    last_attempt: Option<SourceRun>,
-    last_success: Option<SourceRun>,
-}
-
-#[derive(Serialize)]
-struct StatusRow {
-    channel: Channel,
-    id: String,
-    sequence: u64,
-    seal: String,
-    files: u64,
-    bytes: u64,
-    state: &'static str,
-}
-
-fn show_status(context: &Context, config: &Config, source: &config::Source) -> Exit {
-    let status = match read_status(config, source) {
-        Ok(status) => status,
-        Err(e) => return fail(Exit::Configuration, &e),
+/// What the standing of this source is made from, of each of its channels; data first.
+pub(super) fn places<'a>(source: &'a config::Source, state: &'a Path) -> Vec<status::Place<'a>> {
+    let place = |(channel, home)| {
+        let (alarm_after, max_waiting) = match (&source.logs, channel) {
+            (Some(logs), Channel::Logs) => (logs.alarm_after, logs.max_waiting),
+            _ => (source.alarm_after, source.max_waiting),
+        };
+        status::Place { name: source.name.as_str(), home, channel, state, alarm_after, max_waiting }
     };
-    if context.json {
-        return show::json(&status);
+    channels(source).into_iter().map(place).collect()
+}
+
+/// How all channels stand: as JSON the first with the logs beside it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    first: &'a Standing,
+    logs: Option<&'a Standing>,
+}
+
+fn show_status(context: &Context, config: &Config, source: &config::Source, how: &StatusArgs) -> Exit {
+    let (now, state) = (clock::now(), state(config));
+    let (mut standings, mut views) = (Vec::new(), Vec::new());
+    for place in places(source, &state) {
+        match status::standing(&place, now) {
+            Ok(standing) => {
+                views.push(monitor::of_source(&standing, place.alarm_after, now));
+                standings.push(standing);
+            }
+            Err(e) if how.is_for_people() => return fail(Exit::Configuration, &e),
+            Err(e) => {
+                let finding = finding_of(&e.into(), source.name.as_str());
+                views.push(View::failed("source", place.channel, source.name.as_str(), &finding));
+            }
+        }
     }
-    let rows = status.waiting.iter().chain(&status.stored).map(|row| {
+    if !how.is_for_people() {
+        return monitor::tell(context, how, &views);
+    }
+    if let (true, Some(first)) = (context.json, standings.first()) {
+        let logs = standings.iter().find(|standing| standing.channel == Channel::Logs);
+        return show::json(&Shown { first, logs });
+    }
+    for standing in &standings {
+        if standings.len() > 1 {
+            show::data(&format!("{}:", standing.channel));
+        }
+        table(standing, now);
+    }
+    Exit::Ok
+}
+
+fn table(standing: &Standing, now: jiff::Timestamp) {
+    let rows = standing.waiting.iter().chain(&standing.stored).map(|row| {
         vec![
-            row.channel.to_string(),
             row.id.clone(),
             row.sequence.to_string(),
+            show::age(row.collected, now),
             row.files.to_string(),
             show::size(row.bytes),
             row.state.to_owned(),
         ]
     });
-    let head = ["channel", "generation", "sequence#", "files#", "size#", "state"];
+    let head = ["generation", "sequence#", "age#", "files#", "size#", "state"];
     show::data(&show::table(&head, rows.collect()));
-    let now = clock::now();
-    let line = |what: &str, run: &Option<SourceRun>| match run {
-        Some(run) => format!("{what}: {} ago, {}", show::age(run.finished, now), run.exit.name()),
-        None => format!("{what}: never"),
-    };
-    show::data(&line("last attempt", &status.last_attempt));
-    show::data(&line("last success", &status.last_success));
-    Exit::Ok
-}
-
-fn read_status(config: &Config, source: &config::Source) -> Result<Status, crate::store::Error> {
-    let (mut waiting, mut stored) = (Vec::new(), Vec::new());
-    for (channel, home) in channels(source) {
-        let point = HandoverPoint::open(home, channel)?;
-        let row = |found: &crate::store::Found, state| StatusRow {
-            channel,
-            id: found.id().to_string(),
-            sequence: found.generation.sequence,
-            seal: found.seal.to_string(),
-            files: found.generation.files,
-            bytes: found.generation.bytes,
-            state,
-        };
-        waiting.extend(point.waiting()?.items.iter().map(|w| {
-            let state = match (&w.rejected, w.reading) {
-                (Some(_), _) => "rejected",
-                (None, true) => "being fetched",
-                (None, false) => "waiting",
-            };
-            row(&w.found, state)
-        }));
-        stored.extend(point.stored()?.items.iter().map(|s| row(&s.found, "accepted")));
+    if standing.condemned > 0 {
+        let condemned = show::count(standing.condemned, "condemned generation", "condemned generations");
+        show::data(&format!("{condemned} can be taken back"));
     }
-    let runs = status::read(&state(config))?;
-    Ok(Status {
-        source: source.name.to_string(),
-        waiting,
-        stored,
-        last_attempt: runs.last_attempt,
-        last_success: runs.last_success,
-    })
+    let ago = |at: Option<jiff::Timestamp>| {
+        at.map_or_else(|| "never".to_owned(), |at| format!("{} ago", show::age(at, now)))
+    };
+    let attempt = standing.last_attempt.as_ref();
+    let how = attempt.map_or_else(String::new, |run| format!(", {}", run.exit.name()));
+    show::data(&format!("last attempt: {}{how}", ago(attempt.map(|run| run.finished))));
+    show::data(&format!("last success: {}", ago(standing.last_success_at)));
+    show::data(&format!("newest data that a sink has: {}", ago(standing.accepted_at)));
+    if let Activity::Running { began } = standing.activity {
+        show::data(&format!("a run is at work, for {}", show::age(began, now)));
+    }
+    monitor::concerns(&standing.concerns);
 }

@@ -74,15 +74,15 @@ impl Keep {
 pub struct Limits {
     /// Entries of one generation.
     pub max_entries: u64,
-    /// Bytes of content of one generation.
-    pub max_bytes: u64,
+    /// Bytes of content of one generation; if there is none, what the store's file system can hold.
+    pub max_bytes: Option<u64>,
     /// Bytes of each file that describes a generation.
     pub max_manifest_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_entries: 20_000_000, max_bytes: u64::MAX, max_manifest_bytes: 8 << 30 }
+        Self { max_entries: 20_000_000, max_bytes: None, max_manifest_bytes: 8 << 30 }
     }
 }
 
@@ -96,7 +96,9 @@ impl Limits {
             max_entries: table.or("max_entries", default.max_entries, |given| {
                 value::count(given, 1..=u64::MAX, why, 20_000_000)
             }),
-            max_bytes: size("max_bytes", default.max_bytes),
+            max_bytes: table
+                .optional("max_bytes", |given| value::some_size(given, why))
+                .or(default.max_bytes),
             max_manifest_bytes: size("max_manifest_bytes", default.max_manifest_bytes),
         };
         table.refuse_unknown();

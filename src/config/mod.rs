@@ -50,7 +50,7 @@ pub use sink_role::SinkRole;
 pub use sink_source::SinkSource;
 pub use source::Source;
 pub use steps::Steps;
-pub use value::Command;
+pub use value::{Command, duration_of_text};
 pub use window::Window;
 
 use error::Problems;

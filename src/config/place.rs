@@ -64,6 +64,23 @@ impl Place {
 }
 
 impl Host {
+    /// Whether all of it is what ssh takes for what it is; the text says what is not.
+    pub fn check(&self) -> Result<(), String> {
+        let shown = |text: &str| crate::sys::show(text.as_bytes());
+        if !is_host(&self.host) {
+            return Err(format!("{} is no host name and no address", shown(&self.host)));
+        }
+        if !is_word(&self.user, "._-") {
+            return Err(format!("{} is no user", shown(&self.user)));
+        }
+        match &self.jump {
+            Some(jump) if !jump.split(',').all(is_hop) => {
+                Err(format!("{} are no hosts on the way, as user@host:port with commas", shown(jump)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn read(table: &Table<'_>, sink: &Sink) -> Option<Self> {
         let role = sink.role;
         let host = table.optional("host", |given| host(given, role));

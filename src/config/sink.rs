@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
-use super::{Keep, Limits, Place, Reserve, SinkRole, SinkSource, sink_source, table::Table, value};
+use super::{
+    Keep, Limits, Place, Reserve, SinkRole, SinkSource, sink_source,
+    table::{Given, Read, Table},
+    value,
+};
 
 pub(super) const KEYS: &[&str] = &[
     "home",
@@ -25,6 +29,8 @@ pub(super) const KEYS: &[&str] = &[
     "known_hosts",
     "source",
 ];
+/// So long the programs of a transport may say nothing while all is well.
+const SILENCE: Duration = Duration::from_secs(150);
 /// The most sources that are fetched at once.
 const MOST_CONCURRENCY: u32 = 64;
 
@@ -120,7 +126,7 @@ impl Sink {
             }),
             reserve: table.or("reserve", Reserve::Percent(1.0), Reserve::read),
             connect_timeout: table.or("connect_timeout", Duration::from_secs(30), value::deadline("30s")),
-            stall_timeout: table.or("stall_timeout", Duration::from_secs(600), value::deadline("10m")),
+            stall_timeout: table.or("stall_timeout", Duration::from_secs(600), stall_timeout),
             timeout: table.or("timeout", super::DAY, value::deadline("24h")),
             alarm_after: table.or("alarm_after", super::ALARM_AFTER, value::deadline("26h")),
             bandwidth: table.optional("bandwidth", sink_source::bandwidth),
@@ -140,6 +146,17 @@ impl Sink {
             Place::Path(_) => None,
         });
         self.identity.iter().chain(of_sources).cloned().collect()
+    }
+}
+
+/// While it compares or waits, an rsync is silent for up to 150 s; who gives up earlier ends what is well.
+fn stall_timeout(given: &Given<'_>) -> Read<Duration> {
+    match value::deadline("10m")(given)? {
+        time if time <= SILENCE => Err(format!(
+            "rsync and ssh may be silent for {} s while all is well; write a longer time, as stall_timeout = \"10m\"",
+            SILENCE.as_secs()
+        )),
+        time => Ok(time),
     }
 }
 

@@ -80,6 +80,16 @@ pub(super) fn deadline(example: &'static str) -> impl Fn(&Given<'_>) -> Read<Dur
     }
 }
 
+/// Reads a time as the configuration writes it; what is wrong is a text for people.
+pub fn duration_of_text(text: &str) -> Result<Duration, String> {
+    match parse_duration(text) {
+        Some(Duration::ZERO) | None => {
+            Err("not a time: a whole number with s, m, h, d or w, as 2h".to_owned())
+        }
+        Some(duration) => Ok(duration),
+    }
+}
+
 fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = number_and_unit(text)?;
     let seconds = match unit {

@@ -153,6 +153,8 @@ pub struct Status {
 pub struct Begun {
     /// Whether it lies there already, with this seal: only [`Request::Publish`] is left, which proves it.
     pub there: bool,
+    /// Whether another session still holds it, as one whose line broke may for a while: ask again.
+    pub busy: bool,
     /// Bytes that had come before.
     pub had: u64,
 }

@@ -3,17 +3,19 @@
 //! The file and its folder are root's, so that the transport user cannot loosen what a key is bound to. sshd takes the
 //! first line of a key and no other, so a key has one line, and is bound to one gate.
 
+mod grants;
+
 use std::{
     ffi::OsStr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+pub use self::grants::{Grant, Revoke, Until, grants, revoke};
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, STANDARD_NO_PAD},
 };
-use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
 use crate::{
     manifest::Digest,
@@ -34,8 +36,6 @@ const FILE_LIMIT: u64 = 1 << 20;
 /// What the commands of the two gates begin with, after the program.
 const GATE: &str = " source gate --channel ";
 const RESTORE: &str = " restore gate";
-/// As sshd reads a time in UTC; without the `Z` it is this host's own time.
-const EXPIRY: &str = "%Y%m%d%H%M%S";
 /// How long another handover may hold the folder while it changes the file.
 const PATIENCE: (u32, Duration) = (500, Duration::from_millis(20));
 /// No key that is in use is longer.
@@ -128,7 +128,7 @@ pub enum To {
     /// The gate of a channel, by its name: a sink fetches and acknowledges.
     Gate(&'static str),
     /// The restore gate, until then: a sink delivers.
-    Restore(Timestamp),
+    Restore(Until),
 }
 
 impl To {
@@ -166,7 +166,7 @@ impl Binding {
         };
         let (expiry, gate) = match self.to {
             To::Gate(channel) => (String::new(), format!("{GATE}{channel}")),
-            To::Restore(until) => (format!("expiry-time=\"{}\",", expiry(until)), RESTORE.to_owned()),
+            To::Restore(until) => (format!("expiry-time=\"{until}\","), RESTORE.to_owned()),
         };
         let mut command = format!("{}{gate}", word(&self.handover)?);
         if let Some(home) = &self.home {
@@ -269,90 +269,6 @@ fn added(old: &str, file: &Path, key: &PublicKey, line: &str, to: To) -> Result<
     Ok((lines.join("\n") + "\n", outcome))
 }
 
-/// A line of the restore gate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Grant {
-    /// Who is let in.
-    pub key: PublicKey,
-    /// Until when.
-    pub until: Timestamp,
-    /// From where, if not from anywhere.
-    pub from: Option<String>,
-}
-
-impl Grant {
-    /// Reads a line as [`Binding::line`] writes it, the time perhaps this host's own; `None` for any other.
-    fn parse(line: &str) -> Option<Self> {
-        let (options, rest) = line.strip_prefix("restrict,")?.split_once("command=\"")?;
-        let (command, key) = rest.split_once("\" ")?;
-        let option = |name: &str| {
-            let value = options.split_once(&format!("{name}=\""))?.1;
-            value.split_once('"').map(|(value, _)| value.to_owned())
-        };
-        let ours = command.contains(RESTORE) && !command.contains(GATE);
-        let until = parse_expiry(&option("expiry-time")?)?;
-        ours.then_some(Self { key: PublicKey::parse(key).ok()?, until, from: option("from") })
-    }
-}
-
-fn expiry(until: Timestamp) -> String {
-    format!("{}Z", until.strftime(EXPIRY))
-}
-
-fn parse_expiry(text: &str) -> Option<Timestamp> {
-    let (digits, zone) = match text.strip_suffix('Z') {
-        Some(digits) => (digits, TimeZone::UTC),
-        None => (text, TimeZone::system()),
-    };
-    let full = format!("{digits}{}", "0".repeat(14_usize.saturating_sub(digits.len())));
-    let time = DateTime::strptime(EXPIRY, full).ok()?;
-    time.to_zoned(zone).ok().map(|time| time.timestamp())
-}
-
-/// Which grants are meant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Revoke {
-    /// All of them.
-    All,
-    /// Those whose time is over.
-    Expired(Timestamp),
-    /// That of this key: its fingerprint, the key itself, or what its owner wrote behind it.
-    Key(String),
-}
-
-impl Revoke {
-    fn means(&self, grant: &Grant) -> bool {
-        match self {
-            Self::All => true,
-            Self::Expired(now) => grant.until <= *now,
-            Self::Key(text) => {
-                let text = text.trim();
-                grant.key.fingerprint() == text
-                    || text.split_whitespace().any(|word| word == grant.key.blob)
-                    || (!grant.key.comment.is_empty() && grant.key.comment == text)
-            }
-        }
-    }
-}
-
-/// The grants of a file; none if it is missing.
-pub fn grants(file: &Path) -> Result<Vec<Grant>, Error> {
-    edit(file, true, |old| Ok((old.to_owned(), old.lines().filter_map(Grant::parse).collect())))
-}
-
-/// Takes grants out of the file, and gives them. All other lines stay as they are.
-pub fn revoke(file: &Path, which: &Revoke, dry_run: bool) -> Result<Vec<Grant>, Error> {
-    let gone: Vec<Grant> = grants(file)?.into_iter().filter(|grant| which.means(grant)).collect();
-    if gone.is_empty() {
-        return Ok(gone);
-    }
-    edit(file, dry_run, |old| {
-        let goes = |line: &&str| Grant::parse(line).is_some_and(|grant| which.means(&grant));
-        let stay: String = old.split_inclusive('\n').filter(|line| !goes(&line.trim_end())).collect();
-        Ok((stay, old.lines().filter(goes).filter_map(Grant::parse).collect()))
-    })
-}
-
 /// As root, folder and file become root's and readable, so that sshd takes them and the transport user cannot change
 /// them; an ordinary user keeps both to itself.
 fn write(folder: &Path, name: &OsStr, text: &str, unchanged: bool) -> Result<(), Error> {
@@ -372,16 +288,17 @@ fn write(folder: &Path, name: &OsStr, text: &str, unchanged: bool) -> Result<(),
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests write by hand what others have put into the file")]
 mod tests {
     use super::*;
 
-    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPm8Jb8gvCc7h5v2fQp8W2nDlKTXUiJZ3tq5sZ8bX1c handover sink on vault";
+    pub(super) const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGPm8Jb8gvCc7h5v2fQp8W2nDlKTXUiJZ3tq5sZ8bX1c handover sink on vault";
 
-    fn key() -> PublicKey {
+    pub(super) fn key() -> PublicKey {
         PublicKey::parse(KEY).unwrap()
     }
 
-    fn binding() -> Binding {
+    pub(super) fn binding() -> Binding {
         Binding { handover: "/usr/bin/handover".into(), to: To::Gate("data"), home: None, from: None }
     }
 
@@ -456,66 +373,6 @@ mod tests {
         let (text, outcome) =
             added("# a comment without an end", Path::new("/x"), &key(), "line", To::Gate("data")).unwrap();
         assert_eq!((text.as_str(), outcome), ("# a comment without an end\nline\n", Outcome::Added));
-    }
-
-    #[test]
-    fn a_grant_ends_by_itself_and_is_listed_revoked_and_swept() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("authorized_keys");
-        let until: Timestamp = "2026-11-23T05:06:07Z".parse().unwrap();
-        let grant = Binding { to: To::Restore(until), ..binding() };
-        assert_eq!(
-            grant.line(&key()).unwrap(),
-            format!(
-                "restrict,expiry-time=\"20261123050607Z\",command=\"/usr/bin/handover restore gate\" {KEY}"
-            )
-        );
-        std::fs::write(&file, "# mine\n").unwrap();
-        assert!(grants(&file).unwrap().is_empty());
-        allow(&file, &key(), &grant, false).unwrap();
-        // For the same key longer, from one place.
-        let longer = Binding {
-            to: To::Restore(until + Duration::from_secs(60)),
-            from: Some("::1".to_owned()),
-            ..grant
-        };
-        assert_eq!(allow(&file, &key(), &longer, false).unwrap(), Outcome::Replaced);
-        let all = grants(&file).unwrap();
-        assert_eq!((all.len(), all[0].from.as_deref()), (1, Some("::1")));
-        assert_eq!(all[0].until.to_string(), "2026-11-23T05:07:07Z");
-        // The read gate is another matter, for which it takes another key.
-        assert!(matches!(allow(&file, &key(), &binding(), false), Err(Error::Taken { line: 2, .. })));
-        assert!(revoke(&file, &Revoke::Expired(until), false).unwrap().is_empty());
-        assert!(revoke(&file, &Revoke::Key("SHA256:other".to_owned()), false).unwrap().is_empty());
-        assert_eq!(revoke(&file, &Revoke::Key(key().fingerprint()), true).unwrap().len(), 1);
-        assert_eq!(grants(&file).unwrap().len(), 1, "a dry run changes nothing");
-        let over = Revoke::Expired(until + Duration::from_secs(60));
-        assert_eq!(revoke(&file, &over, false).unwrap(), all);
-        assert_eq!(std::fs::read_to_string(&file).unwrap(), "# mine\n");
-    }
-
-    #[test]
-    fn times_are_read_as_sshd_reads_them_and_lines_of_others_are_no_grants() {
-        for (text, time) in [
-            ("20261123050607Z", Some("2026-11-23T05:06:07Z")),
-            ("202611230506Z", Some("2026-11-23T05:06:00Z")),
-            ("20261123Z", Some("2026-11-23T00:00:00Z")),
-            ("20261399Z", None),
-            ("never", None),
-        ] {
-            assert_eq!(parse_expiry(text).map(|t| t.to_string()).as_deref(), time, "{text}");
-        }
-        let local = parse_expiry("20261123050607").unwrap().to_zoned(TimeZone::system());
-        assert_eq!(local.strftime(EXPIRY).to_string(), "20261123050607");
-        let line = |command: &str| format!("restrict,expiry-time=\"20261123Z\",command=\"{command}\" {KEY}");
-        assert!(Grant::parse(&line("/usr/bin/handover restore gate --home /x")).is_some());
-        for other in [
-            line("/usr/bin/handover source gate --channel data"),
-            format!("# {}", line("/x restore gate")),
-            KEY.to_owned(),
-        ] {
-            assert_eq!(Grant::parse(&other), None, "{other}");
-        }
     }
 
     #[test]

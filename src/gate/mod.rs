@@ -23,7 +23,7 @@ use self::protocol::{
 };
 pub use self::{
     facts::{GateFacts, Quiet},
-    serve::{Sending, Served, sender_policy, serve},
+    serve::{Sending, Served, receiver_policy, sender_policy, serve},
 };
 use crate::{
     manifest::{Channel, Digest, GenerationId, Seal, names},
@@ -179,7 +179,11 @@ impl Gate {
             return None;
         }
         let pruned = self.point.prune(self.facts.keep, now);
-        pruned.err().map(|e| format!("accepted, but older generations could not be condemned: {e}"))
+        let why = match pruned {
+            Ok(gone) => gone.strange.first().map(|strange| strange.why.clone()),
+            Err(e) => Some(e.to_string()),
+        };
+        why.map(|why| format!("accepted, but older generations could not be condemned: {why}"))
     }
 
     fn reject(

@@ -1,7 +1,7 @@
 //! The words between a sink and a gate, version 1: requests on a command line, answers in JSON, and the one line by
 //! which rsync is started on the sending side. Both ends read what they get as if the other were hostile.
 
-use std::{any::Any, fmt, path::PathBuf, str::FromStr};
+use std::{any::Any, fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -18,6 +18,8 @@ pub const ANSWER_LIMIT: u64 = 64 * 1024 * 1024;
 pub const PATHS_LIMIT: u64 = 4 * 1024 * 1024;
 /// Seconds without a byte after which either rsync gives up by itself, should nobody else end it before.
 pub const RSYNC_TIMEOUT: u32 = 300;
+/// The longest life of a sender. A slower transport is ended and goes on where it was with the next run.
+pub const SEND_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// Exit code of a gate that refuses a request, with the reason on stderr: none that rsync, ssh or a shell ends with.
 pub const EXIT_REFUSED: u8 = 99;
 

@@ -10,7 +10,7 @@ use jiff::{Timestamp, civil::Time};
 
 use super::{
     Gate, data_of,
-    protocol::{Caps, PATHS_LIMIT, Part, Refused, Request},
+    protocol::{self, Caps, PATHS_LIMIT, Part, Refused, Request},
     refuse,
 };
 use crate::{
@@ -81,7 +81,8 @@ impl Sending {
     }
 
     /// Becomes rsync in its cage, in the folder by its handle: it may be moved by an accept meanwhile. The lock passes
-    /// on to it, so that the generation is held until that rsync ends. Returns only if that failed; the process may be
+    /// on to it, so that the generation is held until that rsync ends, at the latest after [`protocol::SEND_LIFETIME`]:
+    /// a session that never ends must not hold it for ever. Returns only if that failed; the process may be
     /// locked in by then, so all that is left to do is to say why and exit.
     pub fn become_rsync(&self, rsync: &Path) -> Refused {
         let folder = match self.prepare() {
@@ -91,6 +92,7 @@ impl Sending {
         if let Err(e) = rustix::process::fchdir(&self.folder) {
             return refuse::unsendable(&sys::Error::new("enter", self.folder.path(), e));
         }
+        sys::limits::end_after(protocol::SEND_LIFETIME);
         let policy = sender_policy(rsync, &folder);
         refuse::unsendable(&sandbox::enter_and_exec(&policy, rsync.as_os_str(), &self.arguments))
     }
@@ -105,4 +107,10 @@ impl Sending {
 /// The cage in which rsync sends a folder: it can read that, and write nothing.
 pub fn sender_policy(rsync: &Path, folder: &Path) -> sandbox::Policy {
     sandbox::Policy::of_programs([rsync]).reading(folder)
+}
+
+/// The cage in which rsync receives a delivery into a folder: it can write that, and read nothing but what it needs to
+/// start. No file can grow beyond `largest` bytes.
+pub fn receiver_policy(rsync: &Path, folder: &Path, largest: u64) -> sandbox::Policy {
+    sandbox::Policy { largest_file: Some(largest), ..sandbox::Policy::of_programs([rsync]).writing(folder) }
 }

@@ -36,6 +36,16 @@ pub enum Error {
     /// The far end, or rsync here, did not keep to the protocol.
     #[error("against the protocol: {0}")]
     Protocol(String),
+    /// The disk here came to what stays free of it.
+    #[error(
+        "stopped, because no more than {free} bytes are free on the disk here, and {floor} are kept free (`reserve`)"
+    )]
+    Full {
+        /// Bytes that were free.
+        free: u64,
+        /// Bytes that stay free.
+        floor: u64,
+    },
     /// The run was asked to stop.
     #[error(transparent)]
     Interrupted(#[from] sys::signals::Interrupted),
@@ -73,6 +83,7 @@ impl Error {
     pub fn is_storage(&self) -> bool {
         match self {
             Self::Sys(e) => e.is_storage(),
+            Self::Full { .. } => true,
             Self::RsyncHere(failure) => [libc::ENOSPC, libc::EDQUOT, libc::EIO, libc::EROFS, libc::ENODEV]
                 .iter()
                 .any(|errno| failure.said.contains(&format!("({errno})"))),

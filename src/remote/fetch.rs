@@ -10,8 +10,9 @@ use std::{
 use super::{
     Error, Result, Stream, Tools,
     error::Failure,
-    resume, rsync,
-    session::{Left, Session},
+    resume,
+    rsync::{self, Direction},
+    session::{Job, Session},
 };
 use crate::{
     gate::protocol::{Part, Request},
@@ -24,7 +25,7 @@ use crate::{
 const PIECE: usize = 2000;
 /// What rsync may say besides content, and for each file.
 const OVERHEAD: u64 = 64 * 1024 * 1024;
-pub(super) const OVERHEAD_OF_FILE: u64 = 8 * 1024;
+const OVERHEAD_OF_FILE: u64 = 8 * 1024;
 
 /// What is fetched, and how.
 #[derive(Debug)]
@@ -44,6 +45,10 @@ pub struct Fetch<'a> {
     pub basis: &'a [PathBuf],
     /// Bytes that all these files have by their manifest: a sender that sends much more is stopped.
     pub limit: u64,
+    /// Bytes of the largest of these files: no file here grows beyond.
+    pub largest: u64,
+    /// Bytes of the disk that stay free: a transport that comes to it is ended.
+    pub floor: u64,
     /// Bytes per second.
     pub bandwidth: Option<NonZeroU64>,
     /// Compress on the line.
@@ -75,6 +80,10 @@ pub trait Progress {
     fn received(&mut self, path: &[u8]);
     /// So many more bytes have come over the line.
     fn bytes(&mut self, more: u64);
+    /// So many more bytes have gone over the line.
+    fn sent(&mut self, more: u64) {
+        let _ = more;
+    }
 }
 
 /// What was fetched.
@@ -103,8 +112,8 @@ pub fn run(open: Open<'_>, what: &Fetch<'_>, progress: &mut dyn Progress) -> Res
     resume::adopt(what.recv, &paths, &rsync::partial_dir(what.id))?;
     let (begun, mut all) = (Instant::now(), Fetched::default());
     for files in what.files.chunks(PIECE) {
-        let left = Left { begun, bytes: most(what).saturating_sub(all.wire_in) };
-        let piece = fetch_piece(open, &Fetch { files, ..*what }, left, progress)?;
+        let left = most(what.limit, what.files.len()).saturating_sub(all.wire_in);
+        let piece = fetch_piece(open, &Fetch { files, ..*what }, (begun, left), progress)?;
         all.wire_in += piece.wire_in;
         all.wire_out += piece.wire_out;
         all.files += piece.files;
@@ -113,23 +122,53 @@ pub fn run(open: Open<'_>, what: &Fetch<'_>, progress: &mut dyn Progress) -> Res
     Ok(all)
 }
 
-fn fetch_piece(open: Open<'_>, what: &Fetch<'_>, left: Left, progress: &mut dyn Progress) -> Result<Fetched> {
-    let paths = what.files.iter().map(Vec::as_slice).collect();
-    let mut session = Session::start(open, what, paths, left)?;
+fn fetch_piece(
+    open: Open<'_>,
+    what: &Fetch<'_>,
+    (begun, most): (Instant, u64),
+    progress: &mut dyn Progress,
+) -> Result<Fetched> {
+    let receiver = rsync::Receiver {
+        relay: &what.tools.handover,
+        id: what.id,
+        basis: what.basis,
+        compress: what.compress,
+    };
+    let job = Job {
+        tools: what.tools,
+        args: receiver.args()?,
+        policy: what.tools.receiver_policy(what.recv, what.basis, what.largest.max(OVERHEAD_OF_FILE)),
+        folder: what.recv,
+        direction: Direction::In,
+        files: what.files,
+        open: &|caps| open(&Request::Send { id: what.id.clone(), part: what.part, caps }),
+        bandwidth: what.bandwidth,
+        deadlines: what.deadlines,
+        begun,
+        most,
+        floor: what.floor,
+    };
+    run_job(job, progress)
+}
+
+/// Runs a job to its end.
+pub(super) fn run_job(job: Job<'_>, progress: &mut dyn Progress) -> Result<Fetched> {
+    let paths = job.files.iter().map(Vec::as_slice).collect();
+    let mut session = Session::start(job, paths)?;
     match session.run(progress) {
         Ok(()) => session.conclude(progress),
         Err(e) => session.abandon().and(Err(e)),
     }
 }
 
-/// The bytes after which a sender of all the files is stopped.
-fn most(what: &Fetch<'_>) -> u64 {
-    let overhead = OVERHEAD_OF_FILE.saturating_mul(what.files.len() as u64).saturating_add(OVERHEAD);
-    what.limit.saturating_add(what.limit / 8).saturating_add(overhead)
+/// The bytes after which a far end is stopped that has to say so many about so many files.
+pub(super) fn most(limit: u64, files: usize) -> u64 {
+    let overhead = OVERHEAD_OF_FILE.saturating_mul(files as u64).saturating_add(OVERHEAD);
+    limit.saturating_add(limit / 8).saturating_add(overhead)
 }
 
 /// Paths that stay in `recv` and that rsync reads as paths: the list comes from a manifest that a source wrote.
-fn checked(files: &[Vec<u8>]) -> Result<HashSet<&[u8]>> {
+pub(super) fn checked(files: &[Vec<u8>]) -> Result<HashSet<&[u8]>> {
     let plain = |path: &[u8]| {
         let parts = path.split(|b| *b == b'/').all(|part| !matches!(part, b"" | b"." | b".."));
         parts && !path.contains(&0) && !matches!(path.first(), Some(b'#' | b';')) && path.len() < 4096
@@ -142,18 +181,23 @@ fn checked(files: &[Vec<u8>]) -> Result<HashSet<&[u8]>> {
 
 /// Who failed, if anybody: the gate, the line and the cage know for sure. Between two rsyncs the one that complains
 /// counts, as the failure of one is soon that of the other; without a complaint, it is the far one if it failed at all.
-pub(super) fn blame(code: Option<i32>, said: String, there: Result<()>) -> Result<()> {
+pub(super) fn blame(
+    code: Option<i32>,
+    said: String,
+    there: Result<()>,
+    direction: Direction<'_>,
+) -> Result<()> {
     if code == Some(i32::from(sandbox::FAILED)) {
         return Err(Error::Us(said));
     }
-    let sender = rsync::sender_complains(&said);
+    let far = direction.far_complains(&said);
     match (rsync::failure(code, said), there) {
         (None, there) => there,
-        (Some(here), Err(Error::RsyncThere(there))) if sender.unwrap_or(here.code.is_some()) => {
+        (Some(here), Err(Error::RsyncThere(there))) if far.unwrap_or(here.code.is_some()) => {
             let said = [there.said.as_str(), here.said.as_str()].join("; ");
             Err(Error::RsyncThere(Failure { said: said.trim_start_matches("; ").to_owned(), ..there }))
         }
-        (Some(here), Ok(())) if sender == Some(true) => Err(Error::RsyncThere(here)),
+        (Some(here), Ok(())) if far == Some(true) => Err(Error::RsyncThere(here)),
         (Some(here), Ok(()) | Err(Error::RsyncThere(_))) => Err(Error::RsyncHere(here)),
         (Some(_), Err(other)) => Err(other),
     }
@@ -174,6 +218,7 @@ mod tests {
     #[test]
     fn the_one_that_failed_first_is_blamed() {
         let failure = |code| rsync::failure(Some(code), "there".to_owned()).unwrap();
+        let blame = |code, said, there| super::blame(code, said, there, Direction::In);
         let there = |code| Err(Error::RsyncThere(failure(code)));
         let complaint =
             |role| format!("rsync: [{role}] it is so; rsync error: x (code 11) at a.c(1) [{role}=3.5.0]");

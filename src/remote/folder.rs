@@ -1,12 +1,19 @@
-//! The gate of a source on this very host: called in process, the same rsync as its sender.
+//! The gates of a source on this very host: called in process, the same rsync as their sender or receiver.
 
-use std::{any::Any, io::Read as _, process::Stdio, thread::JoinHandle, time::Duration};
+use std::{
+    any::Any, io::Read as _, path::Path, process::Stdio, sync::Arc, thread::JoinHandle, time::Duration,
+};
 
 use super::{
-    Error, FarEnd, Remote, Result, Stream, Tools, error::Failure, process::Running, rsync, said::Said,
+    Delivery, Error, FarEnd, Remote, Result, Stream, Tools, error::Failure, process::Running, rsync,
+    said::Said,
 };
 use crate::{
-    gate::protocol::{ANSWER_LIMIT, Answer, Refused, Request},
+    gate::{
+        self,
+        delivery::{self, Receive},
+        protocol::{ANSWER_LIMIT, Answer, Refused, Request},
+    },
     sys::{sandbox, show},
 };
 
@@ -48,18 +55,60 @@ impl Remote for Folder {
         };
         let folder = self.gate.sender(id, *part).map_err(refused)?;
         let policy = self.tools.sender_policy(&folder.path);
-        let mut command = sandbox::command(&self.tools.handover, &policy, self.tools.rsync.as_os_str());
+        self.tools.far_end(&policy, &caps.sender_line(), &folder.path, folder.guard)
+    }
+}
+
+/// The restore gate of a home on this host, in this process.
+pub struct DropFolder {
+    gate: Box<dyn Receive>,
+    tools: Tools,
+}
+
+impl DropFolder {
+    /// The way to `gate`, with rsync of this host as its receiver.
+    pub fn new(gate: Box<dyn Receive>, tools: Tools) -> Self {
+        Self { gate, tools }
+    }
+}
+
+impl Delivery for DropFolder {
+    fn ask(&self, request: &delivery::Request) -> Result<Vec<u8>> {
+        self.gate.answer(request, Arc::new(|| {})).map_err(refused)
+    }
+
+    fn open(&self, request: &delivery::Request) -> Result<Stream> {
+        let delivery::Request::Receive { id, part, caps } = request else {
+            return Err(Error::Us(format!("`{request}` opens no stream")));
+        };
+        let folder = self.gate.receiver(id, *part).map_err(refused)?;
+        let policy = gate::receiver_policy(&self.tools.rsync, &folder.path, folder.largest);
+        let policy = sandbox::Policy { required: self.tools.sandbox_required, ..policy };
+        self.tools.far_end(&policy, &caps.receiver_line(id), &folder.path, folder.guard)
+    }
+}
+
+impl Tools {
+    /// Starts the rsync of the far end on this host, in its cage. What it works on is held until it ends.
+    fn far_end(
+        &self,
+        policy: &sandbox::Policy,
+        line: &[String],
+        folder: &Path,
+        guard: Box<dyn Any + Send>,
+    ) -> Result<Stream> {
+        let mut command = sandbox::command(&self.handover, policy, self.rsync.as_os_str());
         command
-            .args(caps.sender_line())
-            .current_dir(&folder.path)
+            .args(line)
+            .current_dir(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut running = Running::start(command, "start the sender")?;
+        let mut running = Running::start(command, "start the rsync of the far end")?;
         let (Some(stdin), Some(stdout), Some(mut stderr)) =
             (running.child.stdin.take(), running.child.stdout.take(), running.child.stderr.take())
         else {
-            return Err(Error::us("start the sender", "it has no pipes"));
+            return Err(Error::us("start the rsync of the far end", "it has no pipes"));
         };
         let said = std::thread::spawn(move || {
             let (mut said, mut bytes) = (Said::default(), [0; 4096]);
@@ -68,12 +117,12 @@ impl Remote for Folder {
             }
             said
         });
-        let end = Box::new(Sender { running, said: Some(said), _guard: folder.guard });
+        let end = Box::new(Sender { running, said: Some(said), _guard: guard });
         Ok(Stream { reader: stdout.into(), writer: stdin.into(), end })
     }
 }
 
-/// The sender; it holds the folder in place until it has ended.
+/// The far rsync; it holds the folder in place until it has ended.
 struct Sender {
     running: Running,
     said: Option<JoinHandle<Said>>,

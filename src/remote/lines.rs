@@ -10,7 +10,11 @@ use std::{
 
 use rustix::{fs::FileType, io::Errno};
 
-use super::{Error, Progress, Result, rsync::received_path, said::Said};
+use super::{
+    Error, Progress, Result,
+    rsync::{Direction, moved_path},
+    said::Said,
+};
 use crate::sys::Dir;
 
 /// No line with a name is longer: a path of 4096 bytes, all of them escaped.
@@ -22,7 +26,9 @@ pub struct Lines<'a> {
     rest: Vec<u8>,
     too_long: bool,
     last: Option<Vec<u8>>,
-    recv: Dir,
+    direction: Direction<'a>,
+    /// Where received files are; none for what is sent, which is here anyway.
+    recv: Option<Dir>,
     /// The folder of the last file that was looked at: most come in its company.
     near: Option<(Vec<u8>, Dir)>,
     waited_for: HashSet<&'a [u8]>,
@@ -30,14 +36,20 @@ pub struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    /// Reads `stdout`, which does not block, for files of `paths` in `recv`.
-    pub fn new(stdout: OwnedFd, recv: &Path, paths: HashSet<&'a [u8]>) -> Result<Self> {
+    /// Reads `stdout`, which does not block, for files of `paths` that come into `folder` or go from there.
+    pub fn new(
+        stdout: OwnedFd,
+        folder: &Path,
+        paths: HashSet<&'a [u8]>,
+        direction: Direction<'a>,
+    ) -> Result<Self> {
         Ok(Self {
             stdout: Some(stdout),
             rest: Vec::new(),
             too_long: false,
             last: None,
-            recv: Dir::open(recv)?,
+            direction,
+            recv: if direction == Direction::In { Some(Dir::open(folder)?) } else { None },
             near: None,
             waited_for: paths,
             received: 0,
@@ -84,7 +96,7 @@ impl<'a> Lines<'a> {
     }
 
     fn line(&mut self, line: &[u8], said: &mut Said, progress: &mut dyn Progress) -> Result<()> {
-        match received_path(line) {
+        match moved_path(line, self.direction) {
             Some(path) => {
                 let before = self.last.replace(path);
                 before.map_or(Ok(()), |path| self.arrived(&path, progress))
@@ -108,10 +120,11 @@ impl<'a> Lines<'a> {
     }
 
     fn is_there(&mut self, path: &[u8]) -> Result<bool> {
+        let Some(recv) = &self.recv else { return Ok(true) };
         let at = path.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1);
         let (folder, name) = (&path[..at], OsStr::from_bytes(&path[at..]));
         let near = self.near.take().filter(|(near, _)| near == folder);
-        let dir = near.map_or_else(|| self.recv.descend(folder), |(_, dir)| Ok(dir));
+        let dir = near.map_or_else(|| recv.descend(folder), |(_, dir)| Ok(dir));
         let found = dir.and_then(|dir| {
             let found = dir.stat_if_any(name);
             self.near = Some((folder.to_vec(), dir));
@@ -125,8 +138,14 @@ impl<'a> Lines<'a> {
     }
 
     /// After both rsyncs ended well: tells of the last file, and of those whose line was lost. Returns how many files
-    /// have come, and the paths of those that have not.
+    /// have come, and the paths of those that have not. Of what was sent, only what rsync told of counts: it is silent
+    /// about what the far end had.
     pub fn finish(mut self, progress: &mut dyn Progress) -> Result<(u64, Vec<Vec<u8>>)> {
+        if self.recv.is_none() {
+            let last = self.last.take();
+            last.map_or(Ok(()), |path| self.arrived(&path, progress))?;
+            return Ok((self.received, Vec::new()));
+        }
         let mut left: Vec<&[u8]> = self.waited_for.iter().copied().collect();
         left.sort_unstable();
         let mut missing = Vec::new();
@@ -163,7 +182,7 @@ mod tests {
         }
         let (read, write) = rustix::pipe::pipe().unwrap();
         let paths = [&b"a"[..], b"b", b"c", b"gone"].into();
-        let mut lines = Lines::new(read, folder.path(), paths).unwrap();
+        let mut lines = Lines::new(read, folder.path(), paths, Direction::In).unwrap();
         let (mut said, mut seen) = (Said::default(), Seen::default());
         rustix::io::write(&write, b"got >f+++++++++ 1 a\nhello\ngot >f+++++").unwrap();
         assert!(lines.read(&mut said, &mut seen).unwrap());

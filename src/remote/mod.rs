@@ -1,4 +1,4 @@
-//! How a sink reaches a gate and what it fetches from there.
+//! How a sink reaches a gate and what it fetches from there; how it reaches a restore gate and what it delivers.
 //!
 //! A [`Remote`] gives two primitives: ask a question, open a stream to the sender. All else is shared by every
 //! implementation: [`requests`] reads answers as if a hostile host had written them; [`fetch`] runs rsync here in its
@@ -15,6 +15,7 @@ pub mod requests;
 pub mod resume;
 pub mod rsync;
 pub mod said;
+pub mod send;
 mod session;
 pub mod ssh;
 
@@ -22,12 +23,16 @@ use std::{ffi::OsString, io::Write as _, os::fd::OwnedFd, process::ExitCode, tim
 
 pub use error::{Error, Result};
 pub use fetch::{Deadlines, Fetch, Fetched, Progress};
-pub use folder::Folder;
+pub use folder::{DropFolder, Folder};
 pub use rsync::Tools;
+pub use send::{Send as Sending, Sent};
 pub use ssh::Ssh;
 
 use crate::{
-    gate::protocol::{Accepted, History, Offers, Rejected, Request, Stored},
+    gate::{
+        delivery::{self, Begun, Published},
+        protocol::{Accepted, History, Offers, Rejected, Request, Stored},
+    },
     manifest::{GenerationId, Seal},
     sys::sandbox,
 };
@@ -71,7 +76,36 @@ pub trait Remote: Send + Sync {
     }
 }
 
-/// A session with a sender.
+/// A way to a restore gate.
+pub trait Delivery: Send + Sync {
+    /// Asks, and returns the whole answer, which is not larger than [`crate::gate::protocol::ANSWER_LIMIT`].
+    fn ask(&self, request: &delivery::Request) -> Result<Vec<u8>>;
+
+    /// Starts the receiver of a [`delivery::Request::Receive`].
+    fn open(&self, request: &delivery::Request) -> Result<Stream>;
+
+    /// Announces a generation: so many bytes and names in all.
+    fn begin(&self, id: &GenerationId, seal: Seal, bytes: u64, entries: u64) -> Result<Begun> {
+        requests::read(&self.ask(&delivery::Request::Begin { id: id.clone(), seal, bytes, entries })?)
+    }
+
+    /// Has all of it proven there, and published if it is whole.
+    fn publish(&self, id: &GenerationId, seal: Seal) -> Result<Published> {
+        requests::published(&self.ask(&delivery::Request::Publish { id: id.clone(), seal })?)
+    }
+
+    /// What lies in the drop point there.
+    fn status(&self) -> Result<delivery::Status> {
+        requests::status(&self.ask(&delivery::Request::Status)?)
+    }
+
+    /// Sends files of a generation; see [`Sending`].
+    fn send(&self, what: &Sending<'_>, progress: &mut dyn Progress) -> Result<Sent> {
+        send::run(&|request| self.open(request), what, progress)
+    }
+}
+
+/// A session with a sender, or with a receiver.
 pub struct Stream {
     /// What the far rsync says.
     pub reader: OwnedFd,

@@ -14,7 +14,10 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType, recvmsg, sendmsg,
 };
 
-use super::{Error, Result, rsync::FAR};
+use super::{
+    Error, Result,
+    rsync::{Direction, FAR},
+};
 use crate::gate::protocol::Caps;
 
 /// The hidden subcommand by which rsync starts the relay.
@@ -133,13 +136,13 @@ impl Channel {
 
 impl Line {
     /// The capabilities of rsync here, if what it asked for is what will be sent, and nothing else.
-    pub fn caps(&self) -> Result<Caps> {
+    pub fn caps(&self, direction: Direction<'_>) -> Result<Caps> {
         let asked = match self.asked.as_slice() {
             [far, rsync, line @ ..] if far == FAR && rsync == "rsync" => Some(line),
             _ => None,
         };
-        asked.and_then(Caps::of_line).ok_or_else(|| {
-            let sent = "e.LsfxCIvu".parse::<Caps>().map(|caps| caps.sender_line().join(" ")).unwrap_or_default();
+        asked.and_then(|line| direction.caps(line)).ok_or_else(|| {
+            let sent = "e.LsfxCIvu".parse::<Caps>().map(|caps| direction.line(&caps).join(" ")).unwrap_or_default();
             let asked = crate::sys::show(self.asked.join(" ").as_bytes());
             Error::Us(format!(
                 "rsync here asks its far end for `{asked}`, where `{FAR} rsync {sent}` (with other letters after the `e`) \
@@ -167,7 +170,7 @@ mod tests {
         let header = br#"["far","rsync","--server","--sender","-IRSe.x"]"#;
         sendmsg(&inner, &[IoSlice::new(header)], &mut message, SendFlags::empty()).unwrap();
         let Some(Packet::Asked(line)) = outer.receive().unwrap() else { panic!("not asked") };
-        let why = line.caps().unwrap_err().to_string();
+        let why = line.caps(Direction::In).unwrap_err().to_string();
         assert!(why.contains("-IRSe.x`") && why.contains("--no-implied-dirs"), "{why}");
         drop((inner, line));
         assert!(matches!(outer.receive().unwrap(), Some(Packet::End)));
@@ -184,8 +187,8 @@ mod tests {
         let fixed = "e.LsfxCIvu".parse::<Caps>().unwrap().sender_line();
         let mut words = vec!["far", "rsync"];
         words.extend(fixed.iter().map(String::as_str));
-        assert_eq!(line(&words).caps().unwrap().to_string(), "e.LsfxCIvu");
+        assert_eq!(line(&words).caps(Direction::In).unwrap().to_string(), "e.LsfxCIvu");
         words[0] = "elsewhere";
-        assert!(line(&words).caps().is_err());
+        assert!(line(&words).caps(Direction::In).is_err());
     }
 }

@@ -6,7 +6,10 @@ use serde::de::DeserializeOwned;
 
 use super::{Error, Result};
 use crate::{
-    gate::protocol::{self, ANSWER_LIMIT, History, Offers, PATHS_LIMIT, Stored},
+    gate::{
+        delivery::{self, Published},
+        protocol::{self, ANSWER_LIMIT, History, Offers, PATHS_LIMIT, Stored},
+    },
     manifest::GenerationId,
     sys::{name::Name, show},
 };
@@ -57,6 +60,23 @@ pub fn history(bytes: &[u8], id: &GenerationId) -> Result<History> {
     Ok(history)
 }
 
+/// Reads the answer to `restore publish`.
+pub fn published(bytes: &[u8]) -> Result<Published> {
+    let mut published: Published = read(bytes)?;
+    published.damaged.truncate(100);
+    published.damaged.iter_mut().for_each(|text| *text = shown(text, 5000));
+    Ok(published)
+}
+
+/// Reads the answer to `restore status`.
+pub fn status(bytes: &[u8]) -> Result<delivery::Status> {
+    let mut status: delivery::Status = read(bytes)?;
+    status.version = shown(&status.version, 64);
+    distinct(status.delivered.iter())?;
+    distinct(status.incoming.iter())?;
+    Ok(status)
+}
+
 /// Paths for `reject`, as many as the gate takes: the others are damaged all the same, and read afresh when the
 /// generation after next finds them.
 pub fn rejection(paths: &[&[u8]]) -> Vec<u8> {
@@ -104,7 +124,7 @@ mod tests {
                     "manifest_bytes": 1, "rejected": false, "reading": false})
             })
             .collect();
-        let all = serde_json::json!({"name": name, "lineage": lineage, "version": "0.1.0\u{1b}[2J",
+        let all = serde_json::json!({"name": name, "lineage": lineage, "channel": "data", "version": "0.1.0\u{1b}[2J",
             "clock": "2026-11-23T03:00:00Z", "offers": offers, "of_a_newer_version": 1});
         serde_json::to_vec(&all).unwrap()
     }

@@ -8,15 +8,55 @@ use std::{
 
 use super::{Error, Result, error::Failure};
 use crate::{
-    gate::{self, protocol::RSYNC_TIMEOUT},
+    gate::{
+        self,
+        protocol::{Caps, RSYNC_TIMEOUT},
+    },
     manifest::GenerationId,
     sys::{child, sandbox, show},
 };
 
 /// The name that rsync here is given for the far end; the relay knows where it is.
 pub const FAR: &str = "far";
-/// What a line on stdout begins with that names a received file.
-const MARK: &[u8] = b"got >f";
+/// What a line on stdout begins with that names a file; then comes which way it went.
+const MARK: &[u8] = b"got ";
+/// What the line says, and when it is printed: with %b in it, it comes after the file instead of before it.
+const OUT_FORMAT: &str = "--out-format=got %i %b %n";
+
+/// Which way content goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction<'a> {
+    /// To us: the far end sends.
+    In,
+    /// To a restore gate, this generation: the far end receives.
+    Out(&'a GenerationId),
+}
+
+impl Direction<'_> {
+    /// The capabilities in what rsync here asks its far end to run, if that is the one line for this direction.
+    pub fn caps(self, asked: &[String]) -> Option<Caps> {
+        match self {
+            Self::In => Caps::of_line(asked),
+            Self::Out(id) => Caps::of_receiver_line(asked, id),
+        }
+    }
+
+    /// What the far end will run.
+    pub fn line(self, caps: &Caps) -> Vec<String> {
+        match self {
+            Self::In => caps.sender_line(),
+            Self::Out(id) => caps.receiver_line(id),
+        }
+    }
+
+    /// Whether the first complaint came from the far side: rsync puts its role before what it says, `rsync: [sender] …`.
+    /// `None` if there is none but its last line, which tells of a failure and not of its cause.
+    pub fn far_complains(self, said: &str) -> Option<bool> {
+        let role = said.split("rsync: [").nth(1)?;
+        let sender = role.starts_with("sender]") || role.starts_with("Sender]");
+        Some(sender == (self == Self::In))
+    }
+}
 
 /// What differs between receivers.
 #[derive(Debug)]
@@ -46,8 +86,7 @@ impl Receiver<'_> {
             "-8",     // names on stdout: only control characters escaped, each name in one piece
             "--no-s", // the far end's line is given as arguments, whatever this build's default is
             "--no-motd",
-            // With %b in it, the line comes after the file instead of before it.
-            "--out-format=got %i %b %n",
+            OUT_FORMAT,
         ]
         .map(OsString::from)
         .into();
@@ -60,20 +99,45 @@ impl Receiver<'_> {
             args.push(arg);
         }
         args.push("-e".into());
-        args.push(self.relay_command()?);
+        args.push(relay_command(self.relay)?);
         args.extend([format!("{FAR}:.").into(), ".".into()]);
         Ok(args)
     }
+}
 
-    /// rsync splits it at spaces outside of quotes.
-    fn relay_command(&self) -> Result<OsString> {
-        let path = self.relay.as_os_str();
-        if path.as_bytes().contains(&b'\'') {
-            return Err(Error::us("start rsync", format_args!("a quote is in {}", show(path.as_bytes()))));
-        }
-        let command = [b"'", path.as_bytes(), b"' ", super::relay::ENTRY.as_bytes()].concat();
-        Ok(OsString::from_vec(command))
+/// The arguments of the rsync that delivers its current folder, or what of it the list on stdin names: the other side of
+/// [`Caps::receiver_line`]. No owner, mode, time, link or device goes with it.
+pub fn deliver_args(relay: &Path, id: &GenerationId, compress: bool) -> Result<Vec<OsString>> {
+    let mut args: Vec<OsString> = [
+        "--files-from=-",
+        "--from0",
+        "--no-implied-dirs",
+        "--size-only",
+        "-S",
+        "-8",
+        "--no-s",
+        "--no-motd",
+        OUT_FORMAT,
+    ]
+    .map(OsString::from)
+    .into();
+    args.push(format!("--timeout={RSYNC_TIMEOUT}").into());
+    args.push(format!("--partial-dir={}", partial_dir(id)).into());
+    args.extend(compress.then(|| "-z".into()));
+    args.push("-e".into());
+    args.push(relay_command(relay)?);
+    args.extend([".".into(), format!("{FAR}:.").into()]);
+    Ok(args)
+}
+
+/// rsync splits it at spaces outside of quotes.
+fn relay_command(relay: &Path) -> Result<OsString> {
+    let path = relay.as_os_str();
+    if path.as_bytes().contains(&b'\'') {
+        return Err(Error::us("start rsync", format_args!("a quote is in {}", show(path.as_bytes()))));
     }
+    let command = [b"'", path.as_bytes(), b"' ", super::relay::ENTRY.as_bytes()].concat();
+    Ok(OsString::from_vec(command))
 }
 
 /// Where rsync keeps half a file, in the folder of that file: a name that no file of this generation has, as the id came
@@ -82,10 +146,11 @@ pub fn partial_dir(id: &GenerationId) -> String {
     format!(".part-{id}")
 }
 
-/// The path in a line of stdout that names a received file, decoded; `None` for any other line. Whoever sends can make
-/// rsync print such lines too: a path is a hint, to be checked.
-pub fn received_path(line: &[u8]) -> Option<Vec<u8>> {
-    let rest = line.strip_prefix(MARK)?;
+/// The path in a line of stdout that names a file that was received (or sent), decoded; `None` for any other line.
+/// Whoever sends can make rsync print such lines too: a path is a hint, to be checked.
+pub fn moved_path(line: &[u8], direction: Direction<'_>) -> Option<Vec<u8>> {
+    let arrow: &[u8] = if direction == Direction::In { b">f" } else { b"<f" };
+    let rest = line.strip_prefix(MARK)?.strip_prefix(arrow)?;
     let (_flags, rest) = split_at_space(rest)?;
     let (bytes, path) = split_at_space(rest)?;
     let plain = !bytes.is_empty() && bytes.iter().all(u8::is_ascii_digit) && !path.is_empty();
@@ -157,13 +222,6 @@ pub fn meaning(code: i32) -> &'static str {
         127 => "rsync is not installed",
         _ => "an exit code that rsync does not document",
     }
-}
-
-/// Whether the first complaint came from the sending side: rsync puts its role before what it says, `rsync: [sender] …`.
-/// `None` if there is none but its last line, which tells of a failure and not of its cause.
-pub fn sender_complains(said: &str) -> Option<bool> {
-    let role = said.split("rsync: [").nth(1)?;
-    Some(role.starts_with("sender]") || role.starts_with("Sender]"))
 }
 
 /// A version of rsync.
@@ -263,6 +321,12 @@ impl Tools {
         sandbox::Policy { required: self.sandbox_required, ..gate::sender_policy(&self.rsync, folder) }
     }
 
+    /// The cage in which rsync delivers a folder: it can read that, start the relay, and write nothing.
+    pub fn deliver_policy(&self, folder: &Path) -> sandbox::Policy {
+        let policy = sandbox::Policy::of_programs([&self.rsync, &self.handover]).reading(folder);
+        sandbox::Policy { required: self.sandbox_required, ..policy }
+    }
+
     /// The cage in which rsync receives: it can write below `recv`, read the basis, and start the relay. No file can
     /// grow beyond `limit` bytes.
     pub fn receiver_policy(&self, recv: &Path, basis: &[PathBuf], limit: u64) -> sandbox::Policy {
@@ -289,7 +353,7 @@ mod tests {
             ("a\\", b"a\\"),
             ("a\\#13\\#012", b"a\\#13\n"),
         ] {
-            assert_eq!(received_path(&line(printed)).as_deref(), Some(name), "{printed}");
+            assert_eq!(moved_path(&line(printed), Direction::In).as_deref(), Some(name), "{printed}");
         }
     }
 
@@ -303,7 +367,7 @@ mod tests {
             "got >f. x a",
             "got >f. 1 ",
         ] {
-            assert_eq!(received_path(other.as_bytes()), None, "{other}");
+            assert_eq!(moved_path(other.as_bytes(), Direction::In), None, "{other}");
         }
     }
 
@@ -323,13 +387,13 @@ mod tests {
     #[test]
     fn the_side_that_complained_first_is_known() {
         let said = "rsync: [sender] open failed; rsync: [generator] x; rsync error: some files (code 23) [generator=3.5.0]";
-        assert_eq!(sender_complains(said), Some(true));
+        assert_eq!(Direction::In.far_complains(said), Some(true));
         assert_eq!(
-            sender_complains("rsync: [receiver] write failed: No space left on device (28)"),
+            Direction::In.far_complains("rsync: [receiver] write failed: No space left on device (28)"),
             Some(false)
         );
         assert_eq!(
-            sender_complains("rsync error: some files (code 23) at main.c(1) [generator=3.5.0]"),
+            Direction::In.far_complains("rsync error: some files (code 23) at main.c(1) [generator=3.5.0]"),
             None
         );
     }

@@ -1,10 +1,13 @@
-//! The loop of a fetch: every byte between the two rsyncs, what they say, the clock, and the end of both.
+//! The loop of a fetch or a delivery: every byte between the two rsyncs, what they say, the clock, and the end of both.
 
 use std::{
     collections::HashSet,
+    ffi::OsString,
     fs::File,
     io::{Seek as _, Write as _},
+    num::NonZeroU64,
     os::fd::OwnedFd,
+    path::Path,
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -15,18 +18,18 @@ use rustix::{
 };
 
 use super::{
-    Deadlines, Error, FarEnd, Fetch, Fetched, Progress, Result, Stream,
-    fetch::{OVERHEAD_OF_FILE, Open, blame},
+    Deadlines, Error, FarEnd, Fetched, Progress, Result, Stream, Tools,
+    fetch::blame,
     lines::Lines,
     process::Running,
     pump::{Brake, Way},
     relay::{Channel, Line, Packet},
-    rsync,
+    rsync::Direction,
     said::Said,
 };
 use crate::{
-    gate::protocol::Request,
-    sys::{sandbox, signals},
+    gate::protocol::Caps,
+    sys::{Dir, room::Room, sandbox, signals},
 };
 
 /// How often the loop looks up when nothing moves.
@@ -36,19 +39,37 @@ const LINGER: Duration = Duration::from_secs(2);
 /// How long the far end may take to end when rsync here has.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a session may still take of the fetch that it is a piece of.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Left {
-    /// When the fetch began.
+/// One rsync here with its far end: what a fetch and a delivery have in common.
+pub(super) struct Job<'a> {
+    /// The programs that do it.
+    pub(super) tools: &'a Tools,
+    /// What rsync here is told.
+    pub(super) args: Vec<OsString>,
+    /// Its cage.
+    pub(super) policy: sandbox::Policy,
+    /// Where it runs.
+    pub(super) folder: &'a Path,
+    /// Which way content goes.
+    pub(super) direction: Direction<'a>,
+    /// The list that it gets on stdin.
+    pub(super) files: &'a [Vec<u8>],
+    /// Opens the session with the far end for a line of these capabilities.
+    pub(super) open: &'a dyn Fn(Caps) -> Result<Stream>,
+    /// Bytes per second, of content.
+    pub(super) bandwidth: Option<NonZeroU64>,
+    /// When to give up.
+    pub(super) deadlines: Deadlines,
+    /// When the whole of which this is a piece began.
     pub(super) begun: Instant,
-    /// Bytes that may come.
-    pub(super) bytes: u64,
+    /// Bytes that the far end may say.
+    pub(super) most: u64,
+    /// Bytes of the disk here that stay free; 0 where nothing is written here.
+    pub(super) floor: u64,
 }
 
-/// A fetch that is under way. Dropped, it leaves no process behind.
+/// A job that is under way. Dropped, it leaves no process behind.
 pub(super) struct Session<'a> {
-    open: Open<'a>,
-    what: &'a Fetch<'a>,
+    job: Job<'a>,
     rsync: Running,
     channel: Channel,
     silent: bool,
@@ -56,8 +77,9 @@ pub(super) struct Session<'a> {
     said: Said,
     far: Option<Far>,
     brake: Brake,
-    left: Left,
     moved: Instant,
+    here: Dir,
+    looked: Instant,
     ended: Option<Instant>,
 }
 
@@ -70,26 +92,13 @@ struct Far {
 
 impl<'a> Session<'a> {
     /// Starts rsync here; it asks for its far end when it is ready.
-    pub(super) fn start(
-        open: Open<'a>,
-        what: &'a Fetch<'a>,
-        paths: HashSet<&'a [u8]>,
-        left: Left,
-    ) -> Result<Self> {
-        let receiver = rsync::Receiver {
-            relay: &what.tools.handover,
-            id: what.id,
-            basis: what.basis,
-            compress: what.compress,
-        };
-        let largest = what.limit.max(OVERHEAD_OF_FILE);
-        let policy = what.tools.receiver_policy(what.recv, what.basis, largest);
-        let mut command = sandbox::command(&what.tools.handover, &policy, what.tools.rsync.as_os_str());
+    pub(super) fn start(job: Job<'a>, paths: HashSet<&'a [u8]>) -> Result<Self> {
+        let mut command = sandbox::command(&job.tools.handover, &job.policy, job.tools.rsync.as_os_str());
         let (channel, inner) = Channel::new()?;
         command
-            .args(receiver.args()?)
-            .current_dir(what.recv)
-            .stdin(Stdio::from(list(what.files)?))
+            .args(&job.args)
+            .current_dir(job.folder)
+            .stdin(Stdio::from(list(job.files)?))
             .stdout(Stdio::piped())
             .stderr(Stdio::from(inner));
         let mut rsync = Running::start(command, "start rsync")?;
@@ -98,18 +107,18 @@ impl<'a> Session<'a> {
         rustix::fs::fcntl_setfl(&stdout, OFlags::NONBLOCK).map_err(|e| Error::us("listen to rsync", e))?;
         let now = Instant::now();
         Ok(Self {
-            open,
-            what,
             rsync,
             channel,
             silent: false,
-            lines: Lines::new(stdout, what.recv, paths)?,
+            lines: Lines::new(stdout, job.folder, paths, job.direction)?,
             said: Said::default(),
             far: None,
-            brake: Brake::new(what.bandwidth, now),
-            left,
+            brake: Brake::new(job.bandwidth, now),
             moved: now,
+            here: Dir::open(job.folder)?,
+            looked: now,
             ended: None,
+            job,
         })
     }
 
@@ -118,6 +127,7 @@ impl<'a> Session<'a> {
         while !self.is_over() {
             signals::check()?;
             self.check_time()?;
+            self.check_room()?;
             let (said, printed) = self.wait()?;
             if said {
                 self.hear()?;
@@ -139,14 +149,24 @@ impl<'a> Session<'a> {
     }
 
     fn check_time(&self) -> Result<()> {
-        let Deadlines { stall, total } = self.what.deadlines;
+        let Deadlines { stall, total } = self.job.deadlines;
         if self.moved.elapsed() > stall {
             return Err(Error::Stalled(stall));
         }
         match total {
-            Some(total) if self.left.begun.elapsed() > total => Err(Error::Deadline(total)),
+            Some(total) if self.job.begun.elapsed() > total => Err(Error::Deadline(total)),
             _ => Ok(()),
         }
+    }
+
+    /// However little comes over the line, it may become much here: the disk itself is looked at.
+    fn check_room(&mut self) -> Result<()> {
+        if self.job.floor == 0 || self.looked.elapsed() < TICK {
+            return Ok(());
+        }
+        self.looked = Instant::now();
+        let (free, floor) = (Room::of(&self.here)?.bytes_free, self.job.floor);
+        if free < floor { Err(Error::Full { free, floor }) } else { Ok(()) }
     }
 
     /// Waits until something can move; tells whether programs in the cage said something, and whether rsync printed.
@@ -162,8 +182,12 @@ impl<'a> Session<'a> {
             fds.push(PollFd::new(self.rsync.watch(), PollFlags::IN));
         }
         if let Some(far) = &self.far {
-            fds.extend(far.inward.wants_read().filter(|_| !braked).map(|fd| PollFd::new(fd, PollFlags::IN)));
-            fds.extend(far.outward.wants_read().map(|fd| PollFd::new(fd, PollFlags::IN)));
+            let (content, other) = match self.job.direction {
+                Direction::In => (&far.inward, &far.outward),
+                Direction::Out(_) => (&far.outward, &far.inward),
+            };
+            fds.extend(content.wants_read().filter(|_| !braked).map(|fd| PollFd::new(fd, PollFlags::IN)));
+            fds.extend(other.wants_read().map(|fd| PollFd::new(fd, PollFlags::IN)));
             let writers = [far.inward.wants_write(), far.outward.wants_write()];
             fds.extend(writers.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::OUT)));
         }
@@ -192,9 +216,8 @@ impl<'a> Session<'a> {
     }
 
     fn connect(&self, line: Line) -> Result<Far> {
-        let caps = line.caps()?;
-        let request = Request::Send { id: self.what.id.clone(), part: self.what.part, caps };
-        let Stream { reader, writer, end } = (self.open)(&request)?;
+        let caps = line.caps(self.job.direction)?;
+        let Stream { reader, writer, end } = (self.job.open)(caps)?;
         let inward = Way::new(reader, line.to_rsync)?;
         let outward = Way::new(line.from_rsync, writer)?;
         Ok(Far { inward, outward, end, released: false })
@@ -202,23 +225,30 @@ impl<'a> Session<'a> {
 
     fn pass(&mut self, progress: &mut dyn Progress) -> Result<()> {
         let Some(far) = &mut self.far else { return Ok(()) };
-        let came = far.inward.step(self.brake.allowance(Instant::now()))?;
-        let went = far.outward.step(usize::MAX)?;
-        if came + went > 0 {
+        let (content, other) = match self.job.direction {
+            Direction::In => (&mut far.inward, &mut far.outward),
+            Direction::Out(_) => (&mut far.outward, &mut far.inward),
+        };
+        let moved = content.step(self.brake.allowance(Instant::now()))?;
+        let back = other.step(usize::MAX)?;
+        if moved + back > 0 {
             self.moved = Instant::now();
         }
-        if came > 0 {
-            self.brake.used(came);
-            progress.bytes(came);
+        if moved > 0 {
+            self.brake.used(moved);
+            progress.bytes(moved);
+        }
+        if back > 0 {
+            progress.sent(back);
         }
         if !far.released && (far.inward.is_closed() || far.outward.is_closed()) {
             self.channel.release()?;
             far.released = true;
         }
-        if far.inward.total() > self.left.bytes {
+        if far.inward.total() > self.job.most {
             return Err(Error::Protocol(format!(
-                "it sends more than the {} bytes announced",
-                self.what.limit
+                "the far end sends more than the {} bytes that are plausible",
+                self.job.most
             )));
         }
         Ok(())
@@ -240,7 +270,7 @@ impl<'a> Session<'a> {
             drop((inward, outward));
             there = end.finish(PATIENCE);
         }
-        blame(code, said, there)?;
+        blame(code, said, there, self.job.direction)?;
         (fetched.files, fetched.missing) = self.lines.finish(progress)?;
         Ok(fetched)
     }

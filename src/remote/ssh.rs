@@ -11,6 +11,7 @@ mod master;
 mod session;
 
 use std::{
+    fmt::Display,
     future::Future,
     path::PathBuf,
     pin::pin,
@@ -18,12 +19,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use host::Host;
+pub use host::{Host, Purpose};
 
 use self::session::Session;
-use super::{Deadlines, Error, Remote, Result, Stream};
+use super::{Deadlines, Delivery, Error, Remote, Result, Stream};
 use crate::{
-    gate::protocol::{ANSWER_LIMIT, Request},
+    gate::{
+        delivery,
+        protocol::{ANSWER_LIMIT, Request},
+    },
     sys::signals,
 };
 
@@ -65,25 +69,43 @@ impl Ssh {
         Ok(Self { line: Arc::new(Line { master, log, host, runtime }), deadlines })
     }
 
-    fn session(&self, request: &Request) -> Result<Session> {
+    fn session(&self, request: &dyn Display) -> Result<Session> {
         Session::open(Arc::clone(&self.line), &request.to_string(), self.deadlines.stall)
     }
-}
 
-impl Remote for Ssh {
-    fn ask(&self, request: &Request, stdin: &[u8]) -> Result<Vec<u8>> {
+    fn answer(&self, request: &dyn Display, stdin: &[u8]) -> Result<Vec<u8>> {
         let Session { reader, writer, end } = self.session(request)?;
         let answer = ask::converse((reader, writer), stdin, ANSWER_LIMIT, self.deadlines)?;
         end.answered(PATIENCE)?;
         Ok(answer)
     }
 
+    fn stream(&self, request: &dyn Display) -> Result<Stream> {
+        let Session { reader, writer, end } = self.session(request)?;
+        Ok(Stream { reader, writer, end: Box::new(end) })
+    }
+}
+
+impl Delivery for Ssh {
+    fn ask(&self, request: &delivery::Request) -> Result<Vec<u8>> {
+        self.answer(request, b"")
+    }
+
+    fn open(&self, request: &delivery::Request) -> Result<Stream> {
+        self.stream(request)
+    }
+}
+
+impl Remote for Ssh {
+    fn ask(&self, request: &Request, stdin: &[u8]) -> Result<Vec<u8>> {
+        self.answer(request, stdin)
+    }
+
     fn open(&self, request: &Request) -> Result<Stream> {
         if !matches!(request, Request::Send { .. }) {
             return Err(Error::Us(format!("`{request}` opens no stream")));
         }
-        let Session { reader, writer, end } = self.session(request)?;
-        Ok(Stream { reader, writer, end: Box::new(end) })
+        self.stream(request)
     }
 }
 

@@ -11,12 +11,16 @@ use crate::{
     },
 };
 
-/// What retention must know of a stored generation: the sink's own sequence and clock, never the source's.
-pub fn candidate(stored: &Stored) -> Candidate {
+/// What retention must know of the stored generations: their order here and the sink's clock.
+pub fn candidates(stored: &[Stored]) -> Vec<Candidate> {
+    stored.iter().enumerate().map(|(place, one)| candidate(place, one)).collect()
+}
+
+fn candidate(place: usize, stored: &Stored) -> Candidate {
     let elements = &stored.found.generation.elements;
     Candidate {
         id: stored.id().clone(),
-        sequence: stored.receipt.sequence,
+        sequence: place as u64,
         stored: stored.receipt.stored,
         whole: stored.marks.is_whole(),
         verified: is_verified(stored),

@@ -19,7 +19,8 @@ pub struct Known {
 /// What is to be done with an offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
-    /// It is stored: the receipt was lost on its way, or was told to come later, and is given again.
+    /// It is stored, or was and is condemned since: the receipt was lost on its way, or was told to come later, and is
+    /// given again. What retention has let go is not fetched once more.
     AcceptAgain,
     /// It is stored, or was and is condemned, with another seal: what is here stays, and the offer is not taken.
     OtherSeal {
@@ -43,6 +44,7 @@ pub fn choose(offer: &Offer, known: &Known, max_per_day: u32) -> Choice {
     match known.stored {
         Some(seal) if seal == offer.seal => return Choice::AcceptAgain,
         Some(_) => return Choice::OtherSeal { condemned: false },
+        None if known.condemned == Some(offer.seal) => return Choice::AcceptAgain,
         None => {}
     }
     if offer.rejected {
@@ -51,7 +53,7 @@ pub fn choose(offer: &Offer, known: &Known, max_per_day: u32) -> Choice {
         Choice::Reading
     } else if known.quarantined == Some(offer.seal) {
         Choice::Quarantined
-    } else if known.condemned.is_some_and(|seal| seal != offer.seal) {
+    } else if known.condemned.is_some() {
         Choice::OtherSeal { condemned: true }
     } else if known.today >= usize::try_from(max_per_day).unwrap_or(usize::MAX) {
         Choice::TooMany
@@ -88,7 +90,7 @@ mod tests {
             choose(Known { condemned: Some(other), ..nothing }),
             Choice::OtherSeal { condemned: true }
         );
-        assert_eq!(choose(Known { condemned: Some(seal), ..nothing }), Choice::Fetch);
+        assert_eq!(choose(Known { condemned: Some(seal), today: 9, ..nothing }), Choice::AcceptAgain);
         assert_eq!(choose(Known { quarantined: Some(seal), ..nothing }), Choice::Quarantined);
         assert_eq!(choose(Known { quarantined: Some(other), ..nothing }), Choice::Fetch);
         assert_eq!(choose(Known { today: 2, ..nothing }), Choice::TooMany);

@@ -1,6 +1,6 @@
 //! One generation: transport, check, commit.
 
-use std::{num::NonZeroU64, path::PathBuf, sync::Arc};
+use std::{cell::Cell, num::NonZeroU64, path::PathBuf, sync::Arc};
 
 use jiff::SignedDuration;
 
@@ -10,7 +10,7 @@ use crate::{
     gate::protocol::{Offer, Part},
     manifest::{self, Channel, Limits, names},
     remote::{self, Deadlines, Fetch, Fetched},
-    report::{self, Finding, Kind},
+    report::{self, Condemned, Finding, Kind},
     store::{
         self, Stored,
         meta::{Expect, MetaError},
@@ -61,6 +61,18 @@ pub enum Failed {
         /// Why.
         why: String,
     },
+    /// It is larger than what is taken.
+    #[error(
+        "{id} has {bytes} bytes of content, and no more than {limit} are taken (limits.max_bytes): it was not fetched, and nothing was deleted for it"
+    )]
+    TooLarge {
+        /// Which.
+        id: manifest::GenerationId,
+        /// Bytes that are offered.
+        bytes: u64,
+        /// Bytes that are taken.
+        limit: u64,
+    },
     /// There is no room.
     #[error("{id} needs {needed} bytes and {inodes} inodes, and there is no room for it")]
     NoRoom {
@@ -88,6 +100,7 @@ impl Failed {
         match self {
             Self::Quarantined { .. }
             | Self::NoRoom { .. }
+            | Self::TooLarge { .. }
             | Self::Store(store::Error::Damaged { .. } | store::Error::OtherSeal { .. }) => true,
             Self::Remote(_)
             | Self::Store(_)
@@ -127,9 +140,13 @@ impl Failed {
             Self::Quarantined { .. } => finding(Kind::Quarantined).with_fix(format!(
                 "the source was told and collects the damaged files afresh; look with `handover {role} quarantine list`, end it with `quarantine drop {name}`"
             )),
+            Self::TooLarge { .. } => finding(Kind::Failed).with_fix(format!(
+                "look at the source: should it have so much? If so, write limits = {{ max_bytes = \"…\" }} in {} here",
+                role.source_header()
+            )),
             Self::NoRoom { .. } => finding(Kind::Storage)
                 .with_fix("make room on the sink, or keep fewer generations (`keep`); nothing was deleted that retention protects"),
-            Self::Internal(_) => finding(Kind::Internal),
+            Self::Internal(_) => finding(Kind::Internal).with_fix("report it; what is stored is whole"),
         }
     }
 }
@@ -138,25 +155,34 @@ impl Failed {
 pub fn store_finding(role: SinkRole, name: &str, error: &store::Error) -> Finding {
     let finding = |kind| Finding::new(kind, name, error.to_string());
     match error {
-        store::Error::Interrupted(_) => finding(Kind::Interrupted),
+        store::Error::Interrupted(_) => finding(Kind::Interrupted).with_fix("run again"),
         store::Error::NotMounted { .. } => finding(Kind::Storage)
             .with_fix(format!("mount it; a store that was never set up is made by `handover {role} init`")),
         e if e.is_storage() => {
             finding(Kind::Storage).with_fix("make room or repair the disk, then run again")
         }
-        store::Error::Layout { .. } => finding(Kind::Configuration),
-        store::Error::Damaged { .. } | store::Error::OtherSeal { .. } => finding(Kind::Verification),
-        store::Error::Sys(_) => finding(Kind::Failed),
+        store::Error::Layout { .. } => finding(Kind::Configuration)
+            .with_fix(format!("mend what it names; `handover {role} init` makes what is missing")),
+        store::Error::Damaged { .. } | store::Error::OtherSeal { .. } => finding(Kind::Verification)
+            .with_fix(format!("look at the disk of the store, and run `handover {role} verify`")),
+        store::Error::Sys(_) => finding(Kind::Failed).with_fix("mend what it names, then run again"),
     }
 }
 
 /// Fetches, checks and stores an offer.
 pub fn fetch(one: &mut One<'_>, offer: &Offer) -> Result<Stored, Failed> {
+    let (room, floor) = room(one)?;
+    let limit = one.source.limits.max_bytes.unwrap_or(room.bytes_total.saturating_sub(floor));
+    if offer.bytes > limit {
+        return Err(Failed::TooLarge { id: offer.id.clone(), bytes: offer.bytes, limit });
+    }
     let (bases, _) = one.store.stored()?;
     // A damaged one serves too: what is wrong in it is fetched, and one bad file makes nobody fetch all the others.
     let bases: Vec<Stored> = bases.into_iter().rev().collect();
     let mut wire = 0;
-    let meta = one.timed("manifests", |one| take_meta(one, offer, bases.first(), &mut wire))?;
+    let bounds = Bounds { bytes: limit, floor };
+    one.journal(&offer.id, "fetching", format!("{} files, {} bytes are offered", offer.files, offer.bytes));
+    let meta = one.timed("manifests", |one| take_meta(one, offer, bases.first(), bounds, &mut wire))?;
     let policy = Policy {
         verify: verify(one.setup.config.verify),
         now: one.now(),
@@ -175,12 +201,21 @@ pub fn fetch(one: &mut One<'_>, offer: &Offer) -> Result<Stored, Failed> {
     }
     check_room(one, offer, &planned)?;
     let to_fetch = planned.to_fetch();
-    let checked = transfer_and_check(one, offer, planned, &effort, &mut wire)?;
-    one.progress.begin(format!("storing {}", offer.id), 0, 0);
+    let checked = transfer_and_check(one, offer, planned, bounds, &effort, &mut wire)?;
     let counts = checked.counts();
+    one.journal(
+        &offer.id,
+        "checked",
+        format!(
+            "verify {}: {} files hashed, {} read again, {} linked",
+            policy.verify, counts.hashed, counts.reread, counts.linked
+        ),
+    );
+    one.progress.begin(format!("storing {}", offer.id), 0, 0);
     let host = one.setup.host.to_owned();
     let committed = one.timed("commit", |one| checked.commit(&host, one.now()))?;
     let (Committed::New(stored) | Committed::Already(stored)) = committed;
+    one.journal(&offer.id, "stored", format!("as number {}", stored.receipt.sequence));
     let generation = &stored.found.generation;
     one.report.stored.push(report::Fetched {
         id: offer.id.to_string(),
@@ -223,6 +258,7 @@ fn take_meta(
     one: &mut One<'_>,
     offer: &Offer,
     basis: Option<&Stored>,
+    bounds: Bounds,
     wire: &mut u64,
 ) -> Result<WithMeta, Failed> {
     let limits = one.source.limits;
@@ -232,7 +268,7 @@ fn take_meta(
         channel: channel(one.setup.config.role),
         lineage: None,
         sequence: Some(offer.sequence),
-        limits: Limits { entries: limits.max_entries, bytes: limits.max_bytes },
+        limits: Limits { entries: limits.max_entries, bytes: bounds.bytes },
     };
     let mut attempt = 1;
     loop {
@@ -249,6 +285,8 @@ fn take_meta(
                 into: staging.meta_path(),
                 basis: basis.map(|b| one.store.path(b.id())),
                 limit: limits.max_manifest_bytes,
+                largest: limits.max_manifest_bytes,
+                floor: bounds.floor,
                 prover: None,
             },
         )?;
@@ -271,6 +309,8 @@ struct Transport<'a> {
     into: PathBuf,
     basis: Option<PathBuf>,
     limit: u64,
+    largest: u64,
+    floor: u64,
     prover: Option<&'a Prover>,
 }
 
@@ -285,17 +325,20 @@ fn transport(one: &One<'_>, offer: &Offer, part: Part, transport: Transport<'_>)
         recv: &transport.into,
         basis: &basis,
         limit: transport.limit,
+        largest: transport.largest,
+        floor: transport.floor,
         bandwidth: one.source.bandwidth.and_then(NonZeroU64::new),
         compress: matches!(one.source.place, config::Place::Host(_)),
         deadlines: Deadlines { stall: config.stall_timeout, total: Some(config.timeout) },
     };
-    let mut progress = Watch { progress: one.progress, prover: transport.prover };
+    let mut progress = Watch { progress: one.progress, wire: &one.wire, prover: transport.prover };
     Ok(one.remote()?.fetch(&fetch, &mut progress)?)
 }
 
 /// Passes on what rsync has finished to those who hash it.
 struct Watch<'a> {
     progress: &'a Progress,
+    wire: &'a Cell<u64>,
     prover: Option<&'a Prover>,
 }
 
@@ -309,6 +352,11 @@ impl remote::Progress for Watch<'_> {
 
     fn bytes(&mut self, count: u64) {
         self.progress.add_bytes(count);
+        self.sent(count);
+    }
+
+    fn sent(&mut self, count: u64) {
+        self.wire.set(self.wire.get().saturating_add(count));
     }
 }
 
@@ -317,9 +365,8 @@ fn check_room(one: &mut One<'_>, offer: &Offer, planned: &Planned) -> Result<(),
     let (needed, inodes) = planned.room_needed();
     let config = one.setup.config;
     let store = Arc::clone(&one.store);
-    let disk = sys::room::Room::of(&sys::Dir::open(&config.home).map_err(store::Error::from)?);
-    let disk = disk.map_err(store::Error::from)?;
-    if needed.saturating_add(config.reserve.of(disk.bytes_total)) > disk.bytes_total {
+    let (disk, floor) = room(one)?;
+    if needed.saturating_add(floor) > disk.bytes_total {
         // It never fits: nothing may go for it.
         return Err(Failed::NoRoom { id: offer.id.clone(), needed, inodes });
     }
@@ -328,16 +375,25 @@ fn check_room(one: &mut One<'_>, offer: &Offer, planned: &Planned) -> Result<(),
         let reserve = config.reserve.of(room.bytes_total);
         Ok(room.bytes_free >= needed.saturating_add(reserve) && room.inodes_free >= inodes)
     };
-    if enough()? || prune::make_room(&store, one.source, config, one.now(), &enough)? {
+    if enough()? {
         return Ok(());
     }
-    Err(Failed::NoRoom { id: offer.id.clone(), needed, inodes })
+    let mut gone = Vec::new();
+    let made = prune::make_room(&store, one.source, config, one.now(), &enough, &mut gone);
+    for went in gone {
+        let fix =
+            "nothing, if it was to go; else give the store more room, or keep fewer generations (`keep`)";
+        one.find(Finding::new(Kind::Warning, went.id.as_str(), went.reason.clone()).with_fix(fix));
+        one.report.condemned.push(went);
+    }
+    if made? { Ok(()) } else { Err(Failed::NoRoom { id: offer.id.clone(), needed, inodes }) }
 }
 
 fn transfer_and_check(
     one: &mut One<'_>,
     offer: &Offer,
     mut planned: Planned,
+    bounds: Bounds,
     effort: &Effort,
     wire: &mut u64,
 ) -> Result<Checked, Failed> {
@@ -348,7 +404,7 @@ fn transfer_and_check(
             break;
         }
         one.progress.begin(format!("fetching {}", offer.id), to_fetch.files, to_fetch.bytes);
-        *wire += wire_of(&one.timed("transfer", |one| transfer(one, offer, &planned, proving))?);
+        *wire += wire_of(&one.timed("transfer", |one| transfer(one, offer, &planned, bounds, proving))?);
         if proving && attempt < ATTEMPTS {
             one.progress.begin(format!("checking {}", offer.id), 0, 0);
             one.timed("check", |_| planned.settle(effort))?;
@@ -357,6 +413,7 @@ fn transfer_and_check(
             break;
         }
     }
+    one.journal(&offer.id, "fetched", format!("{wire} bytes over the wire"));
     one.progress.begin(format!("checking {}", offer.id), 0, 0);
     match one.timed("check", |_| planned.check(effort)) {
         Ok(checked) => Ok(checked),
@@ -372,7 +429,13 @@ fn transfer_and_check(
     }
 }
 
-fn transfer(one: &One<'_>, offer: &Offer, planned: &Planned, proving: bool) -> Result<Fetched, Failed> {
+fn transfer(
+    one: &One<'_>,
+    offer: &Offer,
+    planned: &Planned,
+    bounds: Bounds,
+    proving: bool,
+) -> Result<Fetched, Failed> {
     planned.tidy()?;
     let list = {
         use std::io::Read as _;
@@ -394,25 +457,53 @@ fn transfer(one: &One<'_>, offer: &Offer, planned: &Planned, proving: bool) -> R
             into: planned.recv_path(),
             basis: planned.basis_path(),
             limit: planned.to_fetch().bytes,
+            largest: planned.to_fetch().largest,
+            floor: bounds.floor,
             prover: prover.as_ref(),
         },
     );
     if let Some(prover) = prover {
         prover.finish()?;
     }
+    if fetched.is_err() {
+        // What a hostile sender left beyond what was asked must not stay in the way of other sources.
+        planned.tidy()?;
+    }
     fetched
 }
 
 /// It failed its check twice: the source is told what was damaged, and it goes into quarantine.
 fn put_aside(one: &mut One<'_>, offer: &Offer, why: &str, bad: &[Bad]) -> Result<Failed, Failed> {
-    one.store.quarantine(&offer.id, offer.seal, why, one.now())?;
     let paths: Vec<&[u8]> = bad.iter().map(|b| b.path.as_slice()).collect();
-    if let Err(e) = one.remote()?.reject(&offer.id, offer.seal, &paths) {
-        one.find(Finding::new(
-            Kind::Warning,
-            offer.id.as_str(),
-            format!("the source could not be told: {e}"),
-        ));
-    }
+    one.store.quarantine(&offer.id, offer.seal, why, &paths, one.now())?;
+    one.report.put_aside.push(Condemned { id: offer.id.to_string(), reason: why.to_owned() });
+    one.journal(&offer.id, "put aside", why.to_owned());
+    reject(one, offer, &paths)?;
     Ok(Failed::Quarantined { id: offer.id.clone(), why: why.to_owned() })
+}
+
+/// Tells the source which of its files are damaged. If that fails, the next run says it again.
+pub fn reject(one: &mut One<'_>, offer: &Offer, paths: &[&[u8]]) -> Result<(), Failed> {
+    if let Err(e) = one.remote()?.reject(&offer.id, offer.seal, paths) {
+        let text = format!("the source could not be told that it is damaged, the next run tells it: {e}");
+        one.find(Finding::new(Kind::Warning, offer.id.as_str(), text));
+    }
+    Ok(())
+}
+
+/// What one offer may take.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    /// Bytes of content.
+    bytes: u64,
+    /// Bytes of the disk that stay free.
+    floor: u64,
+}
+
+/// The room on the store's disk, and how much of it stays free.
+fn room(one: &One<'_>) -> Result<(sys::room::Room, u64), Failed> {
+    let config = one.setup.config;
+    let room = sys::Dir::open(&config.home).and_then(|home| sys::room::Room::of(&home));
+    let room = room.map_err(store::Error::from)?;
+    Ok((room, config.reserve.of(room.bytes_total)))
 }

@@ -1,6 +1,9 @@
 //! The sink's own key: made where it is missing, in a way that can be cut.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use rustix::fs::{Gid, Mode, Uid};
 
@@ -21,6 +24,12 @@ pub enum Error {
 }
 
 const LIMIT: u64 = 64 * 1024;
+
+/// The key beside a sink's own by which it delivers. It is another one, as sshd takes only the first line of a key: one
+/// key cannot be bound to the gate and, for a while, to the restore gate too.
+pub fn for_delivery(identity: &Path) -> PathBuf {
+    identity.with_file_name("restore_ed25519")
+}
 
 /// Makes an ed25519 key without a passphrase at `file` and `file.pub`; false if it is there. The private half appears
 /// last and whole, as `owner`'s alone.

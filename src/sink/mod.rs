@@ -5,10 +5,14 @@ use crate::{config::SinkRole, manifest::Channel};
 
 pub mod candidates;
 pub mod choice;
+pub mod deliver;
 pub mod enroll;
 pub mod fetch;
+pub mod journal;
 pub mod key;
+pub mod life;
 pub mod one;
+mod preflight;
 pub mod prune;
 pub mod query;
 pub mod run;

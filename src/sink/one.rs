@@ -1,6 +1,6 @@
 //! One source in a run: its lock, its offers in order, and what comes of each.
 
-use std::{sync::Arc, time::Duration};
+use std::{cell::Cell, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -8,15 +8,17 @@ use super::{
     channel,
     choice::{Choice, Known, choose},
     fetch::{self, Failed},
-    prune,
+    journal,
+    prune::{self, Pruned},
     run::Setup,
     status,
 };
 use crate::{
     config::{self, SinkRole},
     gate::protocol::{AcceptOutcome, Offer, Offers},
+    manifest::{GenerationId, Receipt},
     remote::Remote,
-    report::{Finding, Kind, SinkSource, Timing, exit_of},
+    report::{Condemned, Finding, Kind, SinkSource, Timing, exit_of},
     store::{self, SourceStore, Stored, sink_store::SinkStore},
     sys::{Dir, lock, progress::Progress, show, signals},
 };
@@ -34,8 +36,10 @@ pub fn empty_report(name: &str) -> SinkSource {
         stored: Vec::new(),
         accepted: Vec::new(),
         condemned: Vec::new(),
+        put_aside: Vec::new(),
         findings: Vec::new(),
         timings: Vec::new(),
+        wire: 0,
     }
 }
 
@@ -50,7 +54,7 @@ pub fn run(
     let name = source.name.as_str();
     let mut report = empty_report(name);
     let what = format!("handover {} run of {name}", setup.config.role);
-    let _lock = match lock::try_exclusive(&state.join(format!("lock-{name}")), &what) {
+    let _lock = match lock::try_exclusive(&state.join(status::lock_file(name)), &what) {
         Ok(lock::Attempt::Held(lock)) => lock,
         Ok(lock::Attempt::Busy(who)) => {
             let text = format!("another run holds the lock: {who}");
@@ -63,15 +67,23 @@ pub fn run(
         }
     };
     let started = (setup.clock)();
+    if !setup.dry_run
+        && let Err(e) = status::begin(state, name, started)
+    {
+        report.findings.push(fetch::store_finding(setup.config.role, name, &e.into()));
+    }
     let worked = store.source(&source.name).map_err(Failed::from).and_then(|store| {
-        let mut one = One { setup, source, store, progress, report: &mut report, remote: None };
-        one.steps()
+        let wire = Cell::new(0);
+        let mut one = One { setup, source, store, state, progress, report: &mut report, wire, remote: None };
+        let worked = one.steps();
+        one.report.wire = one.wire.get();
+        worked
     });
     if let Err(failed) = worked {
         report.findings.push(failed.finding(setup.config.role, name));
     }
     if !setup.dry_run
-        && let Err(e) = status::note(state, &report, started, (setup.clock)())
+        && let Err(e) = status::finish(state, &report, started, (setup.clock)())
     {
         report.findings.push(fetch::store_finding(setup.config.role, name, &e.into()));
     }
@@ -86,10 +98,14 @@ pub struct One<'a> {
     pub source: &'a config::SinkSource,
     /// What the sink keeps of it.
     pub store: Arc<SourceStore>,
+    /// The state folder of the role.
+    pub state: &'a Dir,
     /// Counted along the way.
     pub progress: &'a Arc<Progress>,
     /// What happened.
     pub report: &'a mut SinkSource,
+    /// Bytes that crossed the wire, both ways, also of attempts that failed.
+    pub wire: Cell<u64>,
     remote: Option<Box<dyn Remote>>,
 }
 
@@ -118,10 +134,29 @@ impl One<'_> {
         let pruned =
             self.timed("prune", |one| prune::prune(&one.store, one.source, one.setup.config, one.now()));
         match pruned {
-            Ok(condemned) => self.report.condemned.extend(condemned),
+            Ok(pruned) => self.tell_pruned(pruned),
             Err(e) => self.find(fetch::store_finding(self.role(), "prune", &e)),
         }
         fetched
+    }
+
+    /// Writes into the journal what happened to a generation. That it cannot be written fails nothing.
+    pub fn journal(&mut self, id: &GenerationId, what: &str, detail: String) {
+        let name = self.source.name.as_str();
+        if let Err(e) = journal::note(self.state, name, id, (self.now(), what), detail) {
+            let text = format!("what happened to it could not be noted: {e}");
+            self.find(Finding::new(Kind::Warning, id.as_str(), text));
+        }
+    }
+
+    fn tell_pruned(&mut self, pruned: Pruned) {
+        for (id, reason) in pruned.condemned {
+            self.report.condemned.push(Condemned { id: id.to_string(), reason: reason.clone() });
+            self.journal(&id, "condemned", reason);
+        }
+        for id in pruned.deleted {
+            self.journal(&id, "deleted", "its time to be taken back (undo_for) was over".to_owned());
+        }
     }
 
     /// Connects, and asks what waits.
@@ -247,19 +282,29 @@ impl One<'_> {
             && stored.is_none()
             && offer.id.time().is_some_and(|time| time.duration_since(self.now()) > SKEW)
         {
-            self.find(Finding::new(
-                Kind::ClockSkew,
-                offer.id.as_str(),
-                "its id lies in the future: the source's clock was wrong",
-            ));
+            self.find(
+                Finding::new(
+                    Kind::ClockSkew,
+                    offer.id.as_str(),
+                    "its id lies in the future: the source's clock was wrong",
+                )
+                .with_fix("set the clock there, and run a time service on both hosts"),
+            );
         }
         match (choice, stored) {
-            (Choice::AcceptAgain, Some(stored)) => self.accept(offer, &stored),
+            (Choice::AcceptAgain, Some(stored)) => self.accept(offer, &stored.receipt),
+            (Choice::AcceptAgain, None) => {
+                let condemned = self.store.condemned()?.0.into_iter().find(|c| c.found.id() == &offer.id);
+                condemned.map_or(Ok(()), |condemned| self.accept(offer, &condemned.receipt))
+            }
             (Choice::Fetch, _) => {
                 let stored = fetch::fetch(self, offer)?;
-                self.accept(offer, &stored)
+                self.accept(offer, &stored.receipt)
             }
             (choice, _) => {
+                if choice == Choice::Quarantined {
+                    self.tell_again(offer)?;
+                }
                 let finding = self.not_taken(offer, choice, known.today);
                 self.find(finding);
                 Ok(())
@@ -282,6 +327,14 @@ impl One<'_> {
             condemned: condemned.iter().find(|c| c.found.id() == &offer.id).map(|c| c.found.seal),
             today: arrived.filter(|at| *at > day_ago).count(),
         })
+    }
+
+    /// The source still offers what was put aside here: the word that it is damaged was lost on its way, as when this
+    /// sink was cut before it was said. It is said again; the same twice changes nothing there.
+    fn tell_again(&mut self, offer: &Offer) -> Result<(), Failed> {
+        let paths = self.store.quarantined_paths(&offer.id)?;
+        let paths: Vec<&[u8]> = paths.iter().map(Vec::as_slice).collect();
+        fetch::reject(self, offer, &paths)
     }
 
     /// Why an offer is left where it is, and what is to be done.
@@ -323,15 +376,18 @@ impl One<'_> {
         }
     }
 
-    fn accept(&mut self, offer: &Offer, stored: &Stored) -> Result<(), Failed> {
+    fn accept(&mut self, offer: &Offer, receipt: &Receipt) -> Result<(), Failed> {
         self.progress.begin("accepting", 0, 0);
-        let text = stored.receipt.to_text().map_err(|_| Failed::Internal("the receipt cannot be written"))?;
+        let text = receipt.to_text().map_err(|_| Failed::Internal("the receipt cannot be written"))?;
         let answer = self.timed("accept", |one| {
             Ok::<_, Failed>(one.remote()?.accept(&offer.id, offer.seal, text.as_bytes())?)
         })?;
         let id = offer.id.as_str();
         match answer.outcome {
-            AcceptOutcome::Accepted | AcceptOutcome::Already => self.report.accepted.push(id.to_owned()),
+            AcceptOutcome::Accepted | AcceptOutcome::Already => {
+                self.report.accepted.push(id.to_owned());
+                self.journal(&offer.id, "accepted", "the source took the receipt".to_owned());
+            }
             AcceptOutcome::Later => {
                 self.note(id, "the source takes receipts after its quiet time: the next run accepts")
             }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::candidates::{candidate, policy};
+use super::candidates::{candidates, policy};
 use crate::{
     config,
-    report::Condemned,
+    manifest::GenerationId,
+    report::{Condemned, Finding, Kind},
     store::{
-        Result, SourceStore,
+        self, Error, Result, SourceStore, Stored,
         retention::{self, Decision, Verdict},
     },
 };
@@ -22,8 +23,19 @@ pub fn decide(
     now: Timestamp,
 ) -> Result<Vec<Decision>> {
     let (stored, _) = store.stored()?;
-    let candidates: Vec<_> = stored.iter().map(candidate).collect();
+    let candidates = candidates(&stored);
     Ok(retention::decide(&candidates, &policy(source, sink, &stored), now))
+}
+
+/// What retention did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// What it condemned, each with the reason.
+    pub condemned: Vec<(GenerationId, String)>,
+    /// What was deleted because it had been condemned for `undo_for`.
+    pub deleted: Vec<GenerationId>,
+    /// What could not be condemned.
+    pub findings: Vec<Finding>,
 }
 
 /// Condemns what retention says, and deletes what was condemned longer than `undo_for` ago.
@@ -32,17 +44,28 @@ pub fn prune(
     source: &config::SinkSource,
     sink: &config::Sink,
     now: Timestamp,
-) -> Result<Vec<Condemned>> {
-    let mut condemned = Vec::new();
+) -> Result<Pruned> {
+    let mut pruned = Pruned::default();
     for decision in decide(store, source, sink, now)? {
         if let Verdict::Condemn(reason) = &decision.verdict {
             let reason = reason.to_string();
-            store.condemn(&decision.id, &reason, now)?;
-            condemned.push(Condemned { id: decision.id.to_string(), reason });
+            match store.condemn(&decision.id, &reason, now) {
+                Ok(()) => pruned.condemned.push((decision.id, reason)),
+                Err(e @ (Error::OtherSeal { .. } | Error::Damaged { .. })) => {
+                    let text = format!(
+                        "it should be condemned, but what is condemned under its id is not the same: {e}"
+                    );
+                    let fix = "compare both by their seals; move the one that you do not want out of the store by hand";
+                    pruned
+                        .findings
+                        .push(Finding::new(Kind::Verification, decision.id.as_str(), text).with_fix(fix));
+                }
+                Err(e) => return Err(e),
+            }
         }
     }
-    store.purge(undo_for(sink), now)?;
-    Ok(condemned)
+    pruned.deleted = store.purge(undo_for(sink), now)?;
+    Ok(pruned)
 }
 
 /// `undo_for` as the store counts it.
@@ -50,31 +73,99 @@ pub fn undo_for(sink: &config::Sink) -> SignedDuration {
     SignedDuration::try_from(sink.undo_for).unwrap_or(SignedDuration::MAX)
 }
 
-/// Makes room before a generation is fetched: condemned ones go before their time, the eldest first; then what would go
-/// if the offer were already stored. Ends as soon as `enough` says so; false if it never did.
+/// Makes room before a generation is fetched. Condemned ones go before their time: first those whose `undo_for` is over,
+/// then the eldest. After them goes what would go if the offer were already stored. The last whole copy never goes. What
+/// went is added to `gone`, whatever comes of it. Ends as soon as `enough` says so; false if it never did.
 pub fn make_room(
     store: &Arc<SourceStore>,
     source: &config::SinkSource,
     sink: &config::Sink,
     now: Timestamp,
     enough: &dyn Fn() -> Result<bool>,
+    gone: &mut Vec<Condemned>,
 ) -> Result<bool> {
-    let (mut condemned, _) = store.condemned()?;
-    condemned.sort_by_key(|c| c.at);
-    for one in condemned {
+    let (stored, _) = store.stored()?;
+    for (id, reason) in purgeable(&stored, store.condemned()?.0, undo_for(sink), now) {
         if enough()? {
             return Ok(true);
         }
-        store.purge_one(one.found.id())?;
+        store.purge_one(&id)?;
+        gone.push(Condemned { id: id.to_string(), reason });
     }
-    let (stored, _) = store.stored()?;
-    let candidates: Vec<_> = stored.iter().map(candidate).collect();
+    let candidates = candidates(&stored);
     for id in retention::make_room(&candidates, &policy(source, sink, &stored), now) {
         if enough()? {
             return Ok(true);
         }
-        store.condemn(&id, "room was needed for a newer generation", now)?;
+        let reason = "room was needed for a newer generation; it was deleted for good";
+        store.condemn(&id, reason, now)?;
         store.purge_one(&id)?;
+        gone.push(Condemned { id: id.to_string(), reason: reason.to_owned() });
     }
     enough()
+}
+
+/// The condemned generations that may be deleted for good, in the order in which they go, each with the reason. Where no
+/// stored one is whole, the newest whole one among them is the last copy, and stays.
+fn purgeable(
+    stored: &[Stored],
+    mut condemned: Vec<store::condemned::Condemned>,
+    undo_for: SignedDuration,
+    now: Timestamp,
+) -> Vec<(GenerationId, String)> {
+    if !stored.iter().any(|s| s.marks.is_whole())
+        && let Some(last) = condemned.iter().rposition(|c| c.marks.is_whole())
+    {
+        condemned.remove(last);
+    }
+    let is_over = |at: Timestamp| retention::undo_is_over(at, undo_for.unsigned_abs(), now);
+    condemned.sort_by_key(|c| (!c.at.is_some_and(is_over), c.at.unwrap_or(now)));
+    let reason = |c: &store::condemned::Condemned| {
+        let when =
+            if c.at.is_some_and(is_over) { "its undo_for was over" } else { "before its undo_for was over" };
+        format!(
+            "room was needed for a newer generation; it was deleted for good, {when} (condemned: {})",
+            c.reason
+        )
+    };
+    condemned.iter().map(|c| (c.found.id().clone(), reason(c))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sample::{Sample, Sink, at, id};
+
+    const IDS: [&str; 3] = ["20261121T030000Z", "20261122T030000Z", "20261123T030000Z"];
+
+    fn condemned() -> Sink {
+        let sink = Sink::new();
+        for (number, id) in (1..).zip(IDS) {
+            sink.store(&Sample::new(id, number, &[(b"a", b"aaa")]));
+        }
+        // The second was condemned first.
+        sink.shop.condemn(&id(IDS[1]), "old", at("2026-11-22T05:00:00Z")).unwrap();
+        sink.shop.condemn(&id(IDS[0]), "old", at("2026-11-23T04:00:00Z")).unwrap();
+        sink
+    }
+
+    fn ids(sink: &Sink) -> Vec<(String, bool)> {
+        let (stored, condemned) = (sink.shop.stored().unwrap().0, sink.shop.condemned().unwrap().0);
+        let day = SignedDuration::from_hours(24);
+        let all = purgeable(&stored, condemned, day, at("2026-11-23T06:00:00Z"));
+        all.into_iter().map(|(id, why)| (id.to_string(), why.contains("before its undo_for"))).collect()
+    }
+
+    #[test]
+    fn what_may_go_early_goes_after_what_was_to_go_anyway() {
+        let sink = condemned();
+        assert_eq!(ids(&sink), [(IDS[1].to_owned(), false), (IDS[0].to_owned(), true)]);
+    }
+
+    #[test]
+    fn the_last_whole_copy_is_never_deleted_for_room() {
+        let sink = condemned();
+        sink.shop.mark(&id(IDS[2]), &mut |m| m.add_damage(b"data/a", at("2026-11-23T05:00:00Z"))).unwrap();
+        assert_eq!(ids(&sink), [(IDS[0].to_owned(), true)], "of two the newer one stays");
+    }
 }

@@ -11,11 +11,11 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::one;
+use super::{one, preflight};
 use crate::{
     config,
     remote::{self, Remote, Tools},
-    report::{Finding, Kind, SinkRun, SinkSource, exit_of},
+    report::{Exit, Finding, Kind, SinkRun, SinkSource, exit_of},
     store::sink_store::SinkStore,
     sys::{self, Dir, progress::Progress},
 };
@@ -46,10 +46,15 @@ pub struct Setup<'a> {
 /// Runs all sources. Whatever happens is in the report.
 pub fn run(setup: &Setup<'_>) -> SinkRun {
     let started = (setup.clock)();
-    let (sources, findings) = match open(setup) {
-        Ok((store, state)) => (all(setup, &store, &state), Vec::new()),
-        Err(finding) => (Vec::new(), vec![*finding]),
-    };
+    let mut findings = preflight::findings(setup.tools);
+    let mut sources = Vec::new();
+    // What may not run unguarded does not run.
+    if exit_of(&findings) == Exit::Ok {
+        match open(setup) {
+            Ok((store, state)) => sources = all(setup, &store, &state),
+            Err(finding) => findings.push(*finding),
+        }
+    }
     let exit = sources.iter().fold(exit_of(&findings), |exit, source| exit.worst(exit_of(&source.findings)));
     SinkRun { started, finished: (setup.clock)(), sources, findings, exit }
 }
@@ -107,7 +112,8 @@ fn all(setup: &Setup<'_>, store: &SinkStore, state: &Dir) -> Vec<SinkSource> {
         if !reports.iter().any(|r| r.name == source.name.as_str()) {
             let text = "internal: the thread of this source failed";
             let mut lost = one::empty_report(source.name.as_str());
-            lost.findings.push(Finding::new(Kind::Internal, source.name.as_str(), text));
+            let finding = Finding::new(Kind::Internal, source.name.as_str(), text);
+            lost.findings.push(finding.with_fix("report it; what is stored is whole"));
             reports.push(lost);
         }
     }

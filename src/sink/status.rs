@@ -1,20 +1,23 @@
-//! How the runs of each source went: last attempt and last success, beside what the store itself tells.
+//! How a source stands at the sink. The store decides; the note of the runs only tells what no folder can.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{candidates::is_verified, one::is_well};
+use super::{candidates, candidates::is_verified, one::is_well};
 use crate::{
-    config,
-    report::{Finding, Kind, SinkSource},
-    store::{self, sink_store::SinkStore},
-    sys::{self, Dir, durable},
+    config::{self, SinkRole},
+    manifest::generation::Drill,
+    report::{
+        Exit, Finding, Kind, SinkSource, Timing, exit_of,
+        health::{Concern, Level, gravest_first, level},
+        runs::{Activity, Noted, Runs},
+    },
+    store::{self, SourceStore, Stored, sink_store::SinkStore},
+    sys::{self, Dir},
 };
 
-const LIMIT: u64 = 16 << 20;
-
 /// One run of one source.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Attempt {
     /// When it began.
     pub started: Timestamp,
@@ -22,85 +25,237 @@ pub struct Attempt {
     pub finished: Timestamp,
     /// What was found.
     pub findings: Vec<Finding>,
+    /// Generations that it stored.
+    #[serde(default)]
+    pub stored: u64,
+    /// Bytes that crossed the wire for them, both ways.
+    #[serde(default)]
+    pub wire_bytes: u64,
+    /// Where the time went.
+    #[serde(default)]
+    pub timings: Vec<Timing>,
 }
 
-/// The last runs of one source.
-#[derive(Debug, Default, Clone, Serialize, Deserialize)]
-pub struct Runs {
-    /// The last run, however it ended.
-    pub last_attempt: Option<Attempt>,
-    /// The last that ended well.
-    pub last_success: Option<Attempt>,
+impl Attempt {
+    /// The exit code that its findings ask for.
+    pub fn exit(&self) -> Exit {
+        exit_of(&self.findings)
+    }
 }
 
-/// How a source stands: from the store where it can be told from there, from the notes of runs else.
+/// How a source stands.
 #[derive(Debug, Clone, Serialize)]
 pub struct Standing {
     /// The source.
     pub source: String,
+    /// The worst of the concerns.
+    pub level: Level,
+    /// What is not as it should be, the gravest first.
+    pub concerns: Vec<Concern>,
     /// Stored generations.
     pub generations: u64,
+    /// Those whose content was not hashed.
+    pub unverified: u64,
     /// Condemned ones that can be taken back.
     pub condemned: u64,
     /// Bytes of content in the newest.
     pub bytes: u64,
+    /// Files in the newest.
+    pub files: u64,
+    /// Bytes of content in all, as if nothing were shared between them.
+    pub stored_bytes: u64,
+    /// The sink's sequence of the newest.
+    pub sequence: u64,
     /// The newest stored generation.
     pub newest: Option<String>,
     /// The newest verified generation.
     pub newest_verified: Option<String>,
     /// When the data of the newest verified generation was collected (never later than it arrived, whatever clock the
-    /// source has): what is younger would be lost.
+    /// source has): what is younger would be lost. With `verify = "none"` that of the newest stored one.
     pub newest_verified_at: Option<Timestamp>,
-    /// Generations in which damage is known.
+    /// Generations in which damage is known, or that cannot be read.
     pub damaged: Vec<String>,
     /// What was put aside.
     pub quarantined: Vec<String>,
-    /// The last runs.
-    #[serde(flatten)]
-    pub runs: Runs,
+    /// Whether retention takes nothing, because something looks suspicious.
+    pub frozen: bool,
+    /// The last drill that the newest generation knows of.
+    pub drill: Option<Drill>,
+    /// Bytes of the file system of the store that are free, and all.
+    pub room: (u64, u64),
+    /// What the role does with this source now.
+    pub activity: Activity,
+    /// The last run that ended.
+    pub last_attempt: Option<Attempt>,
+    /// The last run that ended well.
+    pub last_success: Option<Attempt>,
+    /// When the source was last well served: by the note of the runs or by what is stored, whichever tells of the later.
+    pub last_success_at: Option<Timestamp>,
+    /// How often a generation or a file of the store failed its check, in all runs.
+    pub verify_failures: u64,
+}
+
+impl Standing {
+    /// How long ago the newest data was collected that is safe here.
+    pub fn exposure(&self, now: Timestamp) -> Option<SignedDuration> {
+        self.newest_verified_at.map(|at| now.duration_since(at))
+    }
+}
+
+/// What the standing of a source is made from, besides the source.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The role's configuration.
+    pub config: &'a config::Sink,
+    /// Its store.
+    pub store: &'a SinkStore,
+    /// Its state folder.
+    pub state: &'a Dir,
+}
+
+/// The name of a source's lock in the state folder.
+pub fn lock_file(name: &str) -> String {
+    format!("lock-{name}")
 }
 
 fn file(name: &str) -> String {
     format!("status-{name}.json")
 }
 
-/// Reads the last runs of a source; a file that cannot be understood is as none, since the next run writes it anew.
-pub fn read(state: &Dir, name: &str) -> sys::Result<Runs> {
-    let bytes = state.read_if_any(file(name), LIMIT)?.unwrap_or_default();
-    Ok(serde_json::from_slice(&bytes).unwrap_or_default())
+/// Reads the note of the last runs of a source.
+pub fn read(state: &Dir, name: &str) -> Noted<Attempt> {
+    Runs::read(state, &file(name))
 }
 
-/// Notes a run.
-pub fn note(state: &Dir, report: &SinkSource, started: Timestamp, finished: Timestamp) -> sys::Result<()> {
-    let mut runs = read(state, &report.name)?;
-    let findings = report.findings.iter().filter(|f| f.kind != Kind::Note).cloned().collect();
-    let attempt = Attempt { started, finished, findings };
-    if is_well(report) {
-        runs.last_success = Some(attempt.clone());
-    }
-    runs.last_attempt = Some(attempt);
-    let text = serde_json::to_vec(&runs)
-        .map_err(|e| sys::Error::new("write", state.join(file(&report.name)), std::io::Error::other(e)))?;
-    durable::write_file(state, file(&report.name), &text, 0o640)
+/// Notes that a run of a source begins; its lock is held.
+pub fn begin(state: &Dir, name: &str, now: Timestamp) -> sys::Result<()> {
+    Runs::<Attempt>::begin(state, &file(name), now)
 }
 
-/// How a source stands.
-pub fn standing(store: &SinkStore, state: &Dir, source: &config::SinkSource) -> store::Result<Standing> {
-    let kept = store.source(&source.name)?;
+/// Notes a run that ended; the lock is still held.
+pub fn finish(state: &Dir, report: &SinkSource, started: Timestamp, finished: Timestamp) -> sys::Result<()> {
+    let attempt = Attempt {
+        started,
+        finished,
+        findings: report.findings.iter().filter(|f| f.kind != Kind::Note).cloned().collect(),
+        stored: report.stored.len() as u64,
+        wire_bytes: report.stored.iter().map(|stored| stored.wire).sum(),
+        timings: report.timings.clone(),
+    };
+    let damage = report.findings.iter().filter(|f| f.kind == Kind::Verification).count();
+    let failures = (damage + report.put_aside.len()) as u64;
+    Runs::finish(state, &file(&report.name), attempt, is_well(report), failures)
+}
+
+/// How a source stands at this time. It reads what generations say of themselves, no manifest and no content.
+pub fn standing(place: &Place<'_>, source: &config::SinkSource, now: Timestamp) -> store::Result<Standing> {
+    let kept = place.store.source(&source.name)?;
     let (stored, strange) = kept.stored()?;
-    let verified = stored.iter().rev().find(|s| is_verified(s));
-    let damaged = stored.iter().filter(|s| !s.marks.is_whole()).map(|s| s.id().to_string());
-    let strange = strange.iter().map(|s| sys::show(s.name.as_encoded_bytes()));
+    let noted = read(place.state, source.name.as_str());
+    let activity = noted.runs.activity(&place.state.join(lock_file(source.name.as_str())))?;
+    let trusting = place.config.verify == config::Verify::None;
+    let safe = stored.iter().rev().find(|s| is_verified(s) || (trusting && s.marks.is_whole()));
+    let mut standing = gathered(place, &kept, &stored, noted.runs, activity)?;
+    standing.newest_verified_at = safe.map(|s| s.found.generation.started.min(s.receipt.stored));
+    standing.last_success_at = standing.last_success_at.max(safe.map(|s| s.receipt.stored));
+    standing.damaged.extend(strange.iter().map(|s| sys::show(s.name.as_encoded_bytes())));
+    standing.frozen = candidates::policy(source, place.config, &stored).frozen;
+    standing.concerns = gravest_first(concerns(&standing, place.config.role, source, noted.unreadable, now));
+    standing.level = level(&standing.concerns);
+    Ok(standing)
+}
+
+fn gathered(
+    place: &Place<'_>,
+    kept: &SourceStore,
+    stored: &[Stored],
+    runs: Runs<Attempt>,
+    activity: Activity,
+) -> store::Result<Standing> {
+    let newest = stored.last();
+    let generation = newest.map(|s| &s.found.generation);
+    let room = place.store.room()?;
     Ok(Standing {
-        source: source.name.to_string(),
+        source: kept.name().to_string(),
+        level: Level::Ok,
+        concerns: Vec::new(),
         generations: stored.len() as u64,
+        unverified: stored.iter().filter(|s| s.marks.is_whole() && !is_verified(s)).count() as u64,
         condemned: kept.condemned()?.0.len() as u64,
-        bytes: stored.last().map_or(0, |s| s.found.generation.bytes),
-        newest: stored.last().map(|s| s.id().to_string()),
-        newest_verified: verified.map(|s| s.id().to_string()),
-        newest_verified_at: verified.map(|s| s.found.generation.started.min(s.receipt.stored)),
-        damaged: damaged.chain(strange).collect(),
+        bytes: generation.map_or(0, |g| g.bytes),
+        files: generation.map_or(0, |g| g.files),
+        stored_bytes: stored.iter().map(|s| s.found.generation.bytes).sum(),
+        sequence: newest.map_or(0, |s| s.receipt.sequence),
+        newest: newest.map(|s| s.id().to_string()),
+        newest_verified: stored.iter().rev().find(|s| is_verified(s)).map(|s| s.id().to_string()),
+        newest_verified_at: None,
+        damaged: stored.iter().filter(|s| !s.marks.is_whole()).map(|s| s.id().to_string()).collect(),
         quarantined: kept.quarantined()?.iter().map(|q| q.id.to_string()).collect(),
-        runs: read(state, source.name.as_str())?,
+        frozen: false,
+        drill: generation.and_then(|g| g.drill.clone()),
+        room: (room.bytes_free, room.bytes_total),
+        activity,
+        last_success_at: runs.last_success.as_ref().map(|run| run.finished),
+        verify_failures: runs.verify_failures,
+        last_attempt: runs.last_attempt,
+        last_success: runs.last_success,
     })
+}
+
+/// What is not as it should be.
+fn concerns(
+    standing: &Standing,
+    role: SinkRole,
+    source: &config::SinkSource,
+    unreadable: Option<String>,
+    now: Timestamp,
+) -> Vec<Concern> {
+    let name = &standing.source;
+    let run = format!("run `handover {role} run {name}` and read what it says");
+    let limit = SignedDuration::try_from(source.alarm_after).unwrap_or(SignedDuration::MAX);
+    let mut all = Vec::new();
+    if !standing.damaged.is_empty() {
+        let text = format!("damaged: {}", standing.damaged.join(", "));
+        all.push(Concern::critical(text, format!("run `handover {role} verify {name}`")));
+    }
+    if !standing.quarantined.is_empty() {
+        let text = format!("put aside, because it failed its check: {}", standing.quarantined.join(", "));
+        all.push(Concern::critical(text, format!("look with `handover {role} quarantine list`")));
+    }
+    if standing.frozen {
+        let next = format!("look with `handover {role} list {name}` and at the source");
+        all.push(Concern::critical("frozen: something looks suspicious, and retention takes nothing", next));
+    }
+    match standing.newest_verified_at {
+        None if standing.generations == 0 => {
+            let first = "run `handover source` there, then";
+            all.push(Concern::critical(
+                "nothing of it is stored",
+                format!("{first} `handover {role} run {name}`"),
+            ));
+        }
+        None => {
+            let next = format!("run `handover {role} verify {name}`");
+            all.push(Concern::critical("nothing of it is verified", next));
+        }
+        Some(at) if now.duration_since(at) > limit => {
+            let text = format!("the newest verified data is of {at}, older than alarm_after");
+            all.push(Concern::critical(text, format!("{run}; does `handover source` run there?")));
+        }
+        Some(_) => {}
+    }
+    if let Some(failed) = standing.last_attempt.as_ref().filter(|a| a.exit() != Exit::Ok) {
+        let exit = failed.exit();
+        let why = failed.findings.iter().find(|f| f.kind.exit() == exit).map_or("", |f| &f.text);
+        all.push(Concern::warning(format!("the last run ended with {}: {why}", exit.name()), run.clone()));
+    }
+    if let Activity::NeverEnded { began } = standing.activity {
+        let text = format!("the last run began at {began} and never ended");
+        all.push(Concern::warning(text, format!("was this host restarted, or the run killed? {run}")));
+    }
+    if let Some(why) = unreadable {
+        let text = format!("the note of the last runs cannot be read: {why}");
+        all.push(Concern::warning(text, "the next run writes it anew; look at the disk"));
+    }
+    all
 }

@@ -14,7 +14,7 @@ use rustix::fs::Stat;
 
 use super::{
     cache::{self, Known},
-    copier::At,
+    copier::{self, At},
 };
 use crate::{
     gate,
@@ -187,6 +187,8 @@ impl Counts {
 struct Linked {
     number: u64,
     record: FileRecord,
+    /// The stored path that has room for further names.
+    content: Vec<u8>,
 }
 
 /// The book of a draft.
@@ -197,6 +199,7 @@ pub struct Book<'a> {
     users: Names,
     links: HashMap<(u64, u64), Linked>,
     data: Dir,
+    owner: Option<(u32, u32)>,
     progress: &'a Progress,
 }
 
@@ -225,7 +228,7 @@ impl<'a> Book<'a> {
     ) -> Result<Self, Error> {
         let file = |name: &'static str| {
             let at = At { dir: std::sync::Arc::new(draft.try_clone()?), name: name.into() };
-            super::copier::new_file(&at, owner).map(BufWriter::new)
+            copier::new_file(&at, owner).map(BufWriter::new)
         };
         Ok(Self {
             mtree: mtree::Writer::new(file(names::MANIFEST)?).map_err(bad(names::MANIFEST))?,
@@ -237,6 +240,7 @@ impl<'a> Book<'a> {
             users: Names::load(),
             links: HashMap::new(),
             data: draft.open_dir(names::DATA)?,
+            owner,
             progress,
         })
     }
@@ -299,37 +303,44 @@ impl<'a> Book<'a> {
             Some(key) => Links::Many { nlink: key.nlink, inode: self.links.len() as u64 + 1 },
         };
         self.remember(&file.known)?;
-        self.entry(self.entry_of(&file, file.known.path.clone(), links), &attributes)?;
+        self.entry(Self::entry_of(&file, file.known.path.clone(), links), &attributes)?;
         if let (Some(key), Links::Many { inode, .. }) = (file.links, links) {
             file.attributes = attributes;
-            self.links.insert(key.id(), Linked { number: inode, record: file });
+            let content = entry::stored_path(&file.known.path);
+            self.links.insert(key.id(), Linked { number: inode, record: file, content });
         }
         Ok(())
     }
 
     fn twin(&mut self, path: Vec<u8>, key: LinkKey, stored: &At, counts: &mut Counts) -> Result<(), Error> {
-        let Some(first) = self.links.get(&key.id()) else {
+        let Some(first) = self.links.get_mut(&key.id()) else {
             let why = "its first name could not be read".to_owned();
             return self.write(Record::Failed { path, why }, counts);
         };
-        let content = entry::stored_path(&first.record.known.path);
-        let slash = content.iter().rposition(|b| *b == b'/').unwrap_or(0);
-        let (folder, name) =
-            (self.data.descend(&content[..slash])?, OsStr::from_bytes(&content[slash + 1..]));
-        folder.link(name, &stored.dir, &stored.name)?;
+        let slash = first.content.iter().rposition(|b| *b == b'/').unwrap_or(0);
+        let from = At {
+            dir: std::sync::Arc::new(self.data.descend(&first.content[..slash])?),
+            name: OsStr::from_bytes(&first.content[slash + 1..]).to_owned(),
+        };
+        if !copier::link_or_copy(&from, stored, &first.record.known, self.owner)? {
+            // As many names as the file system allows: the copy takes over, here and in the cache.
+            first.content = entry::stored_path(&path);
+            first.record.known.stored_inode = stored.dir.stat(&stored.name)?.st_ino;
+        }
+        let first = &*first;
         counts.entries += 1;
         counts.files += 1;
         self.progress.add_files(1);
         let known = Known { path: path.clone(), ..first.record.known.clone() };
         let nlink = first.record.links.map_or(2, |key| key.nlink);
         let links = Links::Many { nlink, inode: first.number };
-        let entry = self.entry_of(&first.record, path, links);
+        let entry = Self::entry_of(&first.record, path, links);
         let attributes = first.record.attributes.clone();
         self.remember(&known)?;
         self.entry(entry, &attributes)
     }
 
-    fn entry_of(&self, file: &FileRecord, path: Vec<u8>, links: Links) -> Entry {
+    fn entry_of(file: &FileRecord, path: Vec<u8>, links: Links) -> Entry {
         Entry {
             path,
             mode: file.mode,

@@ -248,6 +248,29 @@ pub fn link_checked(previous: &At, to: &At, known: &Known, owner: Option<(u32, u
     Ok(same)
 }
 
+/// Makes another name of a stored file of this draft; false if it has as many as the file system allows, and was copied.
+pub fn link_or_copy(from: &At, to: &At, known: &Known, owner: Option<(u32, u32)>) -> Result<bool, Error> {
+    match from.dir.link(&from.name, &to.dir, &to.name) {
+        Ok(()) => Ok(true),
+        Err(e) if e.errno() == Some(libc::EMLINK) => copy_stored(from, to, known, owner).map(|()| false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn copy_stored(from: &At, to: &At, known: &Known, owner: Option<(u32, u32)>) -> Result<(), Error> {
+    let (file, copy) = (from.dir.open_file(&from.name)?, new_file(to, owner)?);
+    let copied = copy::hash_and_copy(&file, Some(&copy), &from.path(), &mut |_| sys::signals::check());
+    let content = copied.map_err(|e| match e {
+        CopyError::Read(e) | CopyError::Write(e) => Error::Sys(e),
+        CopyError::Interrupted(e) => Error::Interrupted(e),
+    })?;
+    if Digest(content.sha256) == known.digest {
+        return Ok(());
+    }
+    let why = std::io::Error::other("what was stored a moment ago is not what was read: look at the disk");
+    Err(sys::Error::new("copy", from.path(), why).into())
+}
+
 /// What was found in a file that was read.
 #[derive(Debug)]
 pub struct Found {

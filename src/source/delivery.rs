@@ -2,7 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{
     collect::{Closed, Error},
@@ -12,10 +12,13 @@ use super::{
 };
 use crate::{
     config,
-    gate::{self, GateFacts, Quiet},
+    gate::{self, GateFacts, Quiet, protocol::Event},
     manifest::{Channel, Generation, GenerationId, Seal, generation},
     report::{Collected, CollectedElement, Finding, Kind, Timing},
-    store::handover_point::{Draft, HandoverPoint, Place, Waiting},
+    store::{
+        Strange,
+        handover_point::{Draft, HandoverPoint, Place, Rejected, Waiting},
+    },
     sys::{self, Dir, laps::Laps, show, signals},
 };
 
@@ -80,9 +83,11 @@ impl<'a> Delivery<'a> {
     ) -> Result<(HandoverPoint, State), Error> {
         let point = HandoverPoint::open(home, self.channel)?;
         let state = State::open(state, self.channel, |id| Ok(is_published(&point, id)?))?;
-        for done in point.recover(self.started)? {
+        let recovered = point.recover(self.started)?;
+        for done in recovered.items {
             self.find(Finding::new(Kind::Note, "recovery", done.to_string()));
         }
+        self.tell_strange("recovery", &recovered.strange);
         gate_facts(self.setup.config, self.channel, &state.facts().lineage).write(&point)?;
         self.look_at_waiting(&point)?;
         self.timed("purge", |this| this.make_room(&point))?;
@@ -92,12 +97,8 @@ impl<'a> Delivery<'a> {
     /// Tells what earlier runs handed over and nobody fetched, and what the sink found damaged.
     fn look_at_waiting(&mut self, point: &HandoverPoint) -> Result<(), Error> {
         let listing = point.waiting()?;
-        for strange in &listing.strange {
-            let name = show(strange.name.as_encoded_bytes());
-            self.find(Finding::new(Kind::Warning, name, format!("at the Handover Point: {}", strange.why)));
-        }
-        let idle: Vec<&Waiting> =
-            listing.items.iter().filter(|w| !w.reading && w.rejected.is_none()).collect();
+        self.tell_strange("at the Handover Point", &listing.strange);
+        let idle: Vec<&Waiting> = listing.items.iter().filter(|w| self.is_idle(w)).collect();
         if let Some(eldest) = idle.first() {
             let text = format!(
                 "{} handed over earlier {} not been fetched, the eldest ({}) waits since {}",
@@ -117,21 +118,68 @@ impl<'a> Delivery<'a> {
         }
         for waiting in &listing.items {
             if let Some(rejected) = &waiting.rejected {
-                let text = format!(
-                    "the sink rejected it: {} of its files are damaged here; they are read afresh now",
-                    rejected.paths.len()
-                );
-                self.find(Finding::new(Kind::Verification, waiting.found.id().as_str(), text));
+                self.tell_rejected(waiting.found.id(), rejected);
             }
         }
         Ok(())
     }
 
-    /// Condemned generations whose time is over go; too little room ends the run before it takes any.
+    /// Whether nobody has fetched it, and nobody seems to: a session that only holds it, as one with a stolen key may,
+    /// does not count for longer than `alarm_after`.
+    fn is_idle(&self, waiting: &Waiting) -> bool {
+        let config = self.setup.config;
+        let alarm_after = match (&config.logs, self.channel) {
+            (Some(logs), Channel::Logs) => logs.alarm_after,
+            _ => config.alarm_after,
+        };
+        let alarm_after = SignedDuration::try_from(alarm_after);
+        let age = self.started.duration_since(waiting.since);
+        let held = waiting.reading && age <= alarm_after.unwrap_or(SignedDuration::MAX);
+        waiting.rejected.is_none() && !held
+    }
+
+    fn tell_rejected(&mut self, id: &GenerationId, rejected: &Rejected) {
+        let (count, id) = (rejected.paths.len(), id.as_str());
+        let text =
+            format!("the sink rejected it: {count} of its files are damaged here; they are read afresh now");
+        let fix = "look at this host's disk and memory; the generation that is collected now takes its place";
+        self.find(Finding::new(Kind::Verification, id, text).with_fix(fix));
+        if let Some(flaw) = &rejected.flaw {
+            let text = format!("which of its files the sink found damaged cannot be read: {flaw}");
+            let fix = "if nobody wrote into the home by hand, look who logs in as the transport user";
+            self.find(Finding::new(Kind::Warning, id, text).with_fix(fix));
+        }
+    }
+
+    /// What lies in the transport user's folders and is not as handover leaves it: told, and left where it is.
+    pub(super) fn tell_strange(&mut self, step: &str, strange: &[Strange]) {
+        let fix =
+            "nothing of it was followed or changed: look who logs in as the transport user, and remove it";
+        for one in strange {
+            let text = format!("{step}: {}", one.why);
+            let finding = Finding::new(Kind::Warning, show(one.name.as_encoded_bytes()), text).with_fix(fix);
+            if !self.findings.contains(&finding) {
+                self.find(finding);
+            }
+        }
+    }
+
+    /// What the gate could not condemn any more after an accept is condemned now, and condemned generations whose time
+    /// is over go; too little room ends the run before it takes any.
     fn make_room(&mut self, point: &HandoverPoint) -> Result<(), Error> {
         let config = self.setup.config;
         if !is_quiet(config, self.started) {
-            point.purge_condemned(config.undo_for, self.started)?;
+            if self.channel == Channel::Data {
+                point.prune(config.keep, self.started)?;
+            }
+            // What is known of them goes with their folders, so it is written down before.
+            gate::history::keep(point, self.started)?;
+            let purged = point.purge_condemned(config.undo_for, self.started)?;
+            self.tell_strange("among the condemned ones", &purged.strange);
+            for id in purged.items {
+                let event = Event { at: self.started, what: "deleted".to_owned(), detail: String::new() };
+                gate::history::note(point, &id, event)?;
+            }
         }
         let room = sys::room::Room::of(&Dir::open(point.home())?)?;
         let reserve = config.reserve.of(room.bytes_total);
@@ -180,12 +228,13 @@ impl<'a> Delivery<'a> {
             Ok(sealed) => self.laps(sealed.laps()),
             Err(e) => {
                 // It may have been published for all that, as when only the last fsync failed: the place decides.
-                if is_published(point, &id)? {
-                    state.make_valid(new)?
-                } else {
-                    state.forget()?
+                if !is_published(point, &id)? {
+                    state.forget()?;
+                    return Err(e.into());
                 }
-                return Err(e.into());
+                let text = format!("it was handed over, but may be lost if the power fails now: {e}");
+                let fix = "repair the disk, then run again: the sink can fetch it meanwhile";
+                self.find(Finding::new(Kind::Storage, id.as_str(), text).with_fix(fix));
             }
         }
         state.make_valid(new)?;
@@ -234,9 +283,10 @@ pub(super) fn look_at_sink(channel: Channel) -> String {
     format!("look at the sink: does `handover {role}` run there, and what does `handover {role} status` say?")
 }
 
-/// Whether a generation has left `collecting/`. The newest one of data is never condemned; of logs that were accepted
+/// Whether a generation has left `collecting/`, and will not be back there after a power failure. The newest one of data is never condemned; of logs that were accepted
 /// and are gone there is the receipt.
 fn is_published(point: &HandoverPoint, id: &GenerationId) -> Result<bool, crate::store::Error> {
+    point.sync_moves()?;
     match point.locate(id)? {
         Some((place, _)) => Ok(place != Place::Collecting),
         None => Ok(point.log_receipt(id)?.is_some()),

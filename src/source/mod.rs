@@ -7,6 +7,8 @@ pub mod collecting;
 pub mod copier;
 mod delivery;
 pub mod dump;
+mod grants;
+pub mod life;
 pub mod logs;
 mod packing;
 pub mod run;

@@ -8,8 +8,9 @@ use super::{
     collect::Error,
     collecting::{self, Setting},
     delivery::Delivery,
-    logs,
+    grants, logs,
     state::State,
+    status,
 };
 use crate::{
     app::{hooks, services},
@@ -17,7 +18,7 @@ use crate::{
     manifest::Channel,
     report::{Collected, Finding, Kind, SourceRun, exit_of},
     store::handover_point::{HandoverPoint, Rejections},
-    sys::{Dir, laps::Laps, lock, progress::Progress},
+    sys::{self, Dir, laps::Laps, lock, progress::Progress},
 };
 
 /// What a run is given.
@@ -51,26 +52,44 @@ pub fn run(setup: &Setup<'_>) -> SourceRun {
         exit: exit_of(&[]),
         timings: Vec::new(),
     };
-    if let Err(e) = channels(setup, &mut report) {
+    let mut held = None;
+    if let Err(e) = channels(setup, &mut report, &mut held) {
         report.findings.push(finding_of(&e, setup.config.name.as_str()));
     }
     report.finished = (setup.clock)();
     report.exit = exit_of(&report.findings);
+    // Noted before the lock goes: whoever asks between would take the run for one that never ended.
+    if held.is_some()
+        && let Err(e) = status::finish(setup.state, &report)
+    {
+        report.findings.push(unnoted(&e));
+        report.exit = exit_of(&report.findings);
+    }
     report
 }
 
-/// Data, then logs, under one lock.
-fn channels(setup: &Setup<'_>, report: &mut SourceRun) -> Result<(), Error> {
+/// That `status` will not know of this run.
+fn unnoted(error: &sys::Error) -> Finding {
+    let kind = if error.is_storage() { Kind::Storage } else { Kind::Warning };
+    let text = format!("how this run went could not be noted: {error}");
+    Finding::new(kind, "status", text).with_fix("make room or repair the disk of the state folder")
+}
+
+/// Data, then logs, under one lock, which is held until the report is noted.
+fn channels(setup: &Setup<'_>, report: &mut SourceRun, held: &mut Option<lock::Lock>) -> Result<(), Error> {
     let state = Dir::create_all(setup.state, 0o700)?;
-    let _lock = match lock::try_exclusive(&state.join("lock"), "handover source run")? {
-        lock::Attempt::Held(lock) => lock,
+    match lock::try_exclusive(&state.join(status::LOCK), "handover source run")? {
+        lock::Attempt::Held(lock) => *held = Some(lock),
         lock::Attempt::Busy(who) => {
             let text = format!("another run holds the lock: {who}");
             report.findings.push(Finding::new(Kind::Busy, setup.config.name.as_str(), text));
             return Ok(());
         }
-    };
+    }
     setup.progress.begin("recovering", 0, 0);
+    if let Err(e) = status::begin(&state, report.started) {
+        report.findings.push(unnoted(&e));
+    }
     // First of all: whatever else is wrong tonight, the application runs again.
     start_services(&state, report);
     if !setup.config.elements.is_empty() {
@@ -118,7 +137,9 @@ pub fn finding_of(error: &Error, subject: &str) -> Finding {
             finding.with_fix("make room or repair the disk; nothing was handed over, what waits is whole")
         }
         Kind::Interrupted => finding.with_fix("run again: nothing was handed over, what waits is whole"),
-        _ => finding,
+        Kind::Configuration => finding.with_fix("handover source init"),
+        Kind::Internal => finding.with_fix("report it; what waits is whole, and the next run begins anew"),
+        _ => finding.with_fix("mend what it names, then run again; what waits is whole"),
     }
 }
 
@@ -142,6 +163,7 @@ fn start_services(state: &Dir, report: &mut SourceRun) {
 fn data(delivery: &mut Delivery<'_>, state: Dir) -> Result<Option<Collected>, Error> {
     let config = delivery.setup.config;
     let (point, mut state) = delivery.open(&config.home, state)?;
+    delivery.findings.extend(grants::sweep(&point, delivery.started));
     let rejections = point.rejections()?;
     let env = [("HANDOVER_SOURCE", config.name.to_string())];
     let collected = match hooks::run_all(&config.before, config.hook_timeout, &env) {
@@ -155,7 +177,10 @@ fn data(delivery: &mut Delivery<'_>, state: Dir) -> Result<Option<Collected>, Er
         }
     };
     for e in hooks::run_always(&config.after, config.hook_timeout, &env) {
-        delivery.find(Finding::new(Kind::Failed, "after", format!("a command of `after` failed: {e}")));
+        let text = format!("a command of `after` failed: {e}");
+        let fix =
+            "mend the command, and run by hand what it should have done; the generation is not concerned";
+        delivery.find(Finding::new(Kind::Failed, "after", text).with_fix(fix));
     }
     collected
 }
@@ -194,14 +219,16 @@ fn collect(
         state.forget()?;
         draft.discard()?;
         let text = "no element gave anything: nothing was handed over";
-        delivery.find(Finding::new(Kind::Failed, id.as_str(), text));
+        let fix = "mend what is said of each element, then run again";
+        delivery.find(Finding::new(Kind::Failed, id.as_str(), text).with_fix(fix));
         return Ok(None);
     }
     let published = delivery.publish(point, state, draft, &collection)?;
     setup.progress.begin("tidying", 0, 0);
     // It is handed over, whatever becomes of the tidying: that is a finding of its own.
     let cleared = point.clear_rejected(rejections, (setup.clock)()).map_err(Error::from);
-    if let Err(e) = cleared.and_then(|_| drop_eldest(delivery, point)) {
+    let cleared = cleared.map(|cleared| delivery.tell_strange("tidying", &cleared.strange));
+    if let Err(e) = cleared.and_then(|()| drop_eldest(delivery, point)) {
         let kind = finding_of(&e, "").kind;
         let text = format!("the new generation was handed over, but tidying after it failed: {e}");
         let fix = "mend what it names; the next run tidies";
@@ -213,7 +240,9 @@ fn collect(
 /// A full Handover Point gives up its eldest generation, as retention on the source; somebody is told.
 fn drop_eldest(delivery: &mut Delivery<'_>, point: &HandoverPoint) -> Result<(), Error> {
     let most = delivery.setup.config.max_waiting;
-    for gone in point.drop_eldest_waiting(most, (delivery.setup.clock)())? {
+    let dropped = point.drop_eldest_waiting(most, (delivery.setup.clock)())?;
+    delivery.tell_strange("tidying", &dropped.strange);
+    for gone in dropped.items {
         let text = format!(
             "the Handover Point holds max_waiting = {most} generations: the eldest was condemned, unfetched"
         );

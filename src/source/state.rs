@@ -154,6 +154,11 @@ impl State {
     }
 }
 
+/// The facts as they are written down, for who only looks; none if there are none yet or they cannot be read.
+pub fn peek(state: &std::path::Path) -> Option<Facts> {
+    read(&Dir::open(state).ok()?, STATE).ok().flatten()
+}
+
 /// Whether a promise that a cut run left became true: its generation was published. Else it is forgotten, and the
 /// sequence in it is given to the next one; the id is not, as the ledger has it.
 pub fn is_kept<E>(promise: &Facts, published: impl Fn(&GenerationId) -> Result<bool, E>) -> Result<bool, E> {

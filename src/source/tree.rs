@@ -4,31 +4,35 @@
 //! the draft, and its place in the generation before. Unchanged files are linked on the way; changed ones are given to
 //! the copying threads, and the book receives them in the order of the walk.
 
+mod inside;
+mod storing;
+
 use std::{
     collections::{BTreeSet, HashSet},
-    ffi::{OsStr, OsString},
+    ffi::OsStr,
     fs::File,
     io::BufReader,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, mpsc::sync_channel},
+    sync::Arc,
 };
 
-use crossbeam_channel::TrySendError;
 use ignore::gitignore::Gitignore;
 use rustix::fs::{FileType, Stat};
 
+pub(super) use self::inside::entry_of;
+use self::inside::join;
 use super::{
-    cache::{self, Known},
-    collect::{Attributes, Error, LinkKey, Record, Slot, Slots},
-    copier::{self, At, Found, Job},
+    cache,
+    collect::{Attributes, Error, Record, Slots},
+    copier::{At, Job},
 };
 use crate::{
     manifest::{
         Entry, Kind,
         entry::{self, Time},
     },
-    sys::{self, Dir, copy::Content, laps::Laps, show, signals, xattr},
+    sys::{self, Dir, laps::Laps, show, xattr},
 };
 
 /// The phase in which originals are written to the disk, so that their times can be trusted.
@@ -144,12 +148,8 @@ pub fn walk(root: &Path, settings: &Settings<'_>, tools: &mut Tools<'_>) -> Resu
     let top = Level {
         from: Arc::new(Dir::open(root)?),
         to: Some(Arc::new(tools.data.create_dir(settings.element, 0o750)?)),
-        previous: tools
-            .previous
-            .map(|p| p.open_dir_if_any(settings.element))
-            .transpose()?
-            .flatten()
-            .map(Arc::new),
+        // Whatever the transport user made of it: what cannot be opened is not there.
+        previous: tools.previous.and_then(|p| p.open_dir(settings.element).ok()).map(Arc::new),
         path: settings.element.as_bytes().to_vec(),
     };
     walk_from(&top, settings, Out::Tree(tools))
@@ -324,278 +324,4 @@ impl Walk<'_, '_> {
         };
         Ok((entry_of(level.path.clone(), &stat, Kind::Dir), attributes))
     }
-
-    /// What is in a folder.
-    fn inside(&mut self, level: &Level) -> Result<(), Error> {
-        let mut names = match level.from.names() {
-            Ok(names) => names,
-            Err(e) => return self.emit(failed(&level.path, &e)),
-        };
-        if self.settings.exclude_caches && is_cache(&level.from, &names) {
-            names.retain(|name| name == "CACHEDIR.TAG");
-        }
-        for name in names {
-            signals::check()?;
-            match level.from.stat(&name) {
-                Ok(stat) => self.child(level, &name, &stat)?,
-                Err(e) if e.is_not_found() => {}
-                Err(e) => self.emit(failed(&join(&level.path, &name), &e))?,
-            }
-        }
-        Ok(())
-    }
-
-    fn child(&mut self, level: &Level, name: &OsStr, stat: &Stat) -> Result<(), Error> {
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        let original = level.from.join(name);
-        if self.exclude.matched(&original, kind.is_dir()).is_ignore() {
-            return Ok(());
-        }
-        let path = join(&level.path, name);
-        if path.len() > entry::TOO_LONG {
-            return self.emit(Record::TooLong { folder: level.path.clone() });
-        }
-        match kind {
-            FileType::Directory => self.child_folder(level, name, stat, &original),
-            FileType::RegularFile => self.file(level, name, stat, path),
-            FileType::Socket => self.emit(Record::Socket(path)),
-            FileType::Symlink => match level.from.read_link(name) {
-                Ok(target) => self.other(level, name, path, stat, Kind::Link { target }),
-                Err(e) => self.emit(failed(&path, &e)),
-            },
-            FileType::Fifo => self.other(level, name, path, stat, Kind::Fifo),
-            FileType::CharacterDevice => {
-                let (major, minor) = numbers(stat);
-                self.other(level, name, path, stat, Kind::Char { major, minor })
-            }
-            FileType::BlockDevice => {
-                let (major, minor) = numbers(stat);
-                self.other(level, name, path, stat, Kind::Block { major, minor })
-            }
-            FileType::Unknown => {
-                self.emit(Record::Failed { path, why: "it is of a kind that is not known".to_owned() })
-            }
-        }
-    }
-
-    fn child_folder(
-        &mut self,
-        level: &Level,
-        name: &OsStr,
-        stat: &Stat,
-        original: &Path,
-    ) -> Result<(), Error> {
-        let shown = || show(original.as_os_str().as_bytes());
-        if self.settings.own.iter().any(|own| own == original) {
-            self.remarks.notes.push(format!("{} is handover's own and was left out", shown()));
-            return Ok(());
-        }
-        let inner = match self.down(level, name) {
-            Ok(inner) => inner,
-            Err(Error::Sys(e)) if !e.is_storage() => {
-                return if e.is_not_found() {
-                    Ok(())
-                } else {
-                    self.emit(failed(&join(&level.path, name), &e))
-                };
-            }
-            Err(e) => return Err(e),
-        };
-        self.folder_entry(&inner)?;
-        if stat.st_dev == self.device {
-            return self.inside(&inner);
-        }
-        if self.settings.one_file_system {
-            self.remarks.notes.push(format!("{} is on another file system and was left out", shown()));
-            return Ok(());
-        }
-        let outside = (self.device, self.synced);
-        (self.device, self.synced) = (stat.st_dev, self.sync(&inner.from)?);
-        let done = self.inside(&inner);
-        (self.device, self.synced) = outside;
-        done
-    }
-
-    fn other(
-        &mut self,
-        level: &Level,
-        name: &OsStr,
-        path: Vec<u8>,
-        stat: &Stat,
-        kind: Kind,
-    ) -> Result<(), Error> {
-        match xattr::of_name(&level.from, name) {
-            Ok(attributes) => self.entry(entry_of(path, stat, kind), attributes),
-            Err(e) if e.is_not_found() => Ok(()),
-            Err(e) => self.emit(failed(&path, &e)),
-        }
-    }
-
-    fn file(&mut self, level: &Level, name: &OsStr, stat: &Stat, path: Vec<u8>) -> Result<(), Error> {
-        let synced = self.synced;
-        match &mut self.out {
-            Out::Tree(tools) => tools.store(level, name, (stat, synced), path, &mut self.remarks.waits),
-            Out::Told(to) => {
-                let from = At { dir: Arc::clone(&level.from), name: name.to_owned() };
-                to(Met::File { path, from, stat, synced })
-            }
-        }
-    }
-
-    fn sync(&mut self, folder: &Dir) -> Result<Time, Error> {
-        Ok(self.remarks.waits.time(SYNC, || copier::sync_of(folder, folder.path()))?)
-    }
-
-    fn entry(&mut self, entry: Entry, attributes: Attributes) -> Result<(), Error> {
-        match &mut self.out {
-            Out::Tree(tools) => tools.slots.send(Slot::Ready(Record::Entry(entry, attributes))),
-            Out::Told(to) => to(Met::Entry(entry, attributes)),
-        }
-    }
-
-    fn emit(&mut self, record: Record) -> Result<(), Error> {
-        match &mut self.out {
-            Out::Tree(tools) => tools.slots.send(Slot::Ready(record)),
-            Out::Told(to) => to(Met::Outside(record)),
-        }
-    }
-}
-
-impl Tools<'_> {
-    /// Stores a file as itself: linked where it is unchanged, given to the copying threads where not.
-    fn store(
-        &mut self,
-        level: &Level,
-        name: &OsStr,
-        (stat, synced): (&Stat, Time),
-        path: Vec<u8>,
-        waits: &mut Laps,
-    ) -> Result<(), Error> {
-        let to = self.place(level.to.as_ref(), Some(self.data), &path, name)?;
-        let Some(to) = to else { return Err(Error::Internal("a file has no place in the draft")) };
-        if let Some(key) = LinkKey::of(stat)
-            && !self.linked.insert(key.id())
-        {
-            return self.slots.send(Slot::Ready(Record::Twin { path, key, stored: to }));
-        }
-        let known = match &mut self.cache {
-            Some(cache) => cache.find(&path).map_err(|e| sys::Error::new("read", "cache", e))?,
-            None => None,
-        };
-        let stored_before = self.place(level.previous.as_ref(), self.previous, &path, name)?;
-        let previous = known.and_then(|known| stored_before.map(|at| (at, known)));
-        let previous = previous.filter(|_| !self.afresh.contains(&entry::stored_path(&path)));
-        let from = At { dir: Arc::clone(&level.from), name: name.to_owned() };
-        if let Some((at, known)) = &previous
-            && is_unchanged(known, stat, synced)
-            && let Some(record) = take_unchanged(&from, &to, (at, known), stat, self.owner)?
-        {
-            return self.slots.send(Slot::Ready(record));
-        }
-        let (reply, answer) = sync_channel(1);
-        let job = Job { path, from, to, previous, synced, reply };
-        self.hand_on(job, waits)?;
-        self.slots.send(Slot::Pending(answer))
-    }
-
-    fn hand_on(&self, job: Job, waits: &mut Laps) -> Result<(), Error> {
-        let sent = match self.jobs.try_send(job) {
-            Err(TrySendError::Full(job)) => waits.time(COPY, || self.jobs.send(job).map_err(|_| ())),
-            other => other.map_err(|_| ()),
-        };
-        sent.map_err(|()| Error::Internal("the copying threads ended"))
-    }
-
-    /// Where a file's content is: beside its folder, or in `.long/` of `data`.
-    fn place(
-        &self,
-        folder: Option<&Arc<Dir>>,
-        data: Option<&Dir>,
-        path: &[u8],
-        name: &OsStr,
-    ) -> Result<Option<At>, Error> {
-        let stored = entry::stored_path(path);
-        if stored == path {
-            return Ok(folder.map(|dir| At { dir: Arc::clone(dir), name: name.to_owned() }));
-        }
-        let name = OsStr::from_bytes(stored.strip_prefix(b".long/").unwrap_or(&stored)).to_owned();
-        let Some(data) = data else { return Ok(None) };
-        let ours = std::ptr::eq(data, self.data);
-        let long = if ours { Some(data.ensure_dir(".long", 0o750)?) } else { data.open_dir(".long").ok() };
-        Ok(long.map(|dir| At { dir: Arc::new(dir), name }))
-    }
-}
-
-/// The rule: device, inode, size and both times are what they were, and both times are older by 2 s than the sync
-/// that came before the file was read then (`settled`), and than the one before this walk.
-fn is_unchanged(known: &Known, stat: &Stat, synced: Time) -> bool {
-    let (mtime, ctime) = (copier::mtime(stat), copier::ctime(stat));
-    known.settled
-        && known.device == stat.st_dev
-        && known.inode == stat.st_ino
-        && u64::try_from(stat.st_size) == Ok(known.size)
-        && (known.mtime, known.ctime) == (mtime, ctime)
-        && copier::settled(mtime, synced)
-        && copier::settled(ctime, synced)
-}
-
-/// Links an unchanged file's content; `None` where the stored file is not what root remembers.
-fn take_unchanged(
-    from: &At,
-    to: &At,
-    (previous, known): (&At, &Known),
-    stat: &Stat,
-    owner: Option<(u32, u32)>,
-) -> Result<Option<Record>, Error> {
-    let attributes = if known.plain {
-        Attributes::new()
-    } else {
-        // An unreadable attribute is told by the copying thread, which takes the file next.
-        let Ok(attributes) = xattr::of_name(&from.dir, &from.name) else { return Ok(None) };
-        attributes
-    };
-    if !copier::link_checked(previous, to, known, owner)? {
-        return Ok(None);
-    }
-    let content = Content { size: known.size, sha256: known.digest.0 };
-    // It stays settled: the sync that settled it is the one before it was read.
-    let synced = Time { seconds: i64::MAX, nanoseconds: 0 };
-    let found = Found { content, stored_inode: known.stored_inode, attributes, unstable: false, synced };
-    Ok(Some(copier::record(known.path.clone(), stat, found)))
-}
-
-fn join(path: &[u8], name: &OsStr) -> Vec<u8> {
-    [path, b"/", name.as_bytes()].concat()
-}
-
-fn failed(path: &[u8], e: &sys::Error) -> Record {
-    Record::Failed { path: path.to_vec(), why: e.source.to_string() }
-}
-
-pub(super) fn entry_of(path: Vec<u8>, stat: &Stat, kind: Kind) -> Entry {
-    Entry {
-        path,
-        mode: stat.st_mode & 0o7777,
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-        uname: None,
-        gname: None,
-        mtime: copier::mtime(stat),
-        kind,
-    }
-}
-
-fn numbers(stat: &Stat) -> (u32, u32) {
-    (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev))
-}
-
-/// Whether a folder bears the tag of <https://bford.info/cachedir/>.
-fn is_cache(dir: &Dir, names: &[OsString]) -> bool {
-    const SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
-    use std::io::Read as _;
-    let mut start = Vec::new();
-    names.iter().any(|name| name == "CACHEDIR.TAG")
-        && dir.open_file("CACHEDIR.TAG").is_ok_and(|file| {
-            file.take(SIGNATURE.len() as u64).read_to_end(&mut start).is_ok() && start == SIGNATURE
-        })
 }

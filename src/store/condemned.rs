@@ -1,22 +1,22 @@
 //! `store/` -> `condemned/` and back: what retention took away can be taken back until `undo_for` is over.
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
 
 use super::{
-    Error, Result, Strange, retention,
+    Error, Result, Strange,
+    marks::Marks,
+    note::{CONDEMNED_NOTE, Note},
+    retention,
     source_store::{self, SourceStore, Stored},
 };
 use crate::{
     manifest::{GenerationId, Receipt},
     store::Found,
-    sys::{Dir, durable, show},
+    sys::{Dir, durable},
 };
 
-/// The record in a condemned generation's folder, outside the seal.
-pub const RECORD: &str = "condemned.toml";
-const FORMAT: u32 = 1;
-const LIMIT: u64 = 64 * 1024;
+/// Why what was taken back is pinned: the retention that condemned it would do so again.
+pub const TAKEN_BACK: &str = "taken back";
 
 /// A condemned generation.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,40 +25,28 @@ pub struct Condemned {
     pub found: Found,
     /// The sink's word of when it was stored.
     pub receipt: Receipt,
-    /// When it was condemned; `None` if the record cannot be read: it is then dated anew by the next purge.
+    /// What was noted about it while it was stored.
+    pub marks: Marks,
+    /// When it was condemned; `None` if the note cannot be read: it is then dated anew by the next purge.
     pub at: Option<Timestamp>,
     /// Why.
     pub reason: String,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Record {
-    format: u32,
-    at: Timestamp,
-    reason: String,
-}
-
-impl Record {
-    fn load(dir: &Dir) -> Result<Option<Self>> {
-        let Some(bytes) = dir.read_if_any(RECORD, LIMIT)? else { return Ok(None) };
-        let record: Option<Self> = toml::from_str(&String::from_utf8_lossy(&bytes)).ok();
-        Ok(record.filter(|record| record.format <= FORMAT))
-    }
-
-    fn save(dir: &Dir, reason: &str, now: Timestamp) -> Result<()> {
-        let record = Self { format: FORMAT, at: now, reason: reason.to_owned() };
-        let text = toml::to_string(&record)
-            .map_err(|e| Error::Damaged { path: dir.path().to_path_buf(), why: e.to_string() })?;
-        Ok(durable::write_file(dir, RECORD, text.as_bytes(), 0o640)?)
-    }
-}
-
 impl SourceStore {
-    /// Moves a stored generation to the condemned ones. When and why is recorded in it before it moves.
+    /// Moves a stored generation to the condemned ones. When and why is noted in it before it moves. One of the same id
+    /// that is condemned already makes way only if it is the same: with another seal it is somebody's only copy, and
+    /// both stay where they are.
     pub fn condemn(&self, id: &GenerationId, reason: &str, now: Timestamp) -> Result<()> {
-        Record::save(&self.open(id)?, reason, now)?;
-        if self.condemned.stat_if_any(id)?.is_some() {
+        let dir = self.open(id)?;
+        let there = self.condemned.open_dir_if_any(id)?;
+        if let Some(there) = &there
+            && Found::load(there, id)?.seal != Found::load(&dir, id)?.seal
+        {
+            return Err(Error::OtherSeal { id: id.clone() });
+        }
+        write_note(&dir, reason, now)?;
+        if there.is_some() {
             source_store::delete(&self.condemned, id)?;
         }
         Ok(durable::rename(&self.store, id, &self.condemned, id)?)
@@ -67,20 +55,24 @@ impl SourceStore {
     /// The condemned generations in the order in which they were stored, and what else is there.
     pub fn condemned(&self) -> Result<(Vec<Condemned>, Vec<Strange>)> {
         let (mut all, strange) = source_store::list(&self.condemned, |dir, id| {
-            let Stored { found, receipt, .. } = Stored::load(dir, id)?;
-            let record = Record::load(dir)?;
-            let reason = record.as_ref().map_or("not recorded", |record| &record.reason);
-            let reason = show(reason.as_bytes());
-            Ok(Condemned { found, receipt, at: record.map(|record| record.at), reason })
+            let Stored { found, receipt, marks } = Stored::load(dir, id)?;
+            let note = Note::read(dir)?;
+            let (at, reason) = note.map_or((None, "not recorded".to_owned()), |n| (Some(n.at), n.why));
+            Ok(Condemned { found, receipt, marks, at, reason })
         })?;
         all.sort_by(|a, b| (a.receipt.sequence, a.found.id()).cmp(&(b.receipt.sequence, b.found.id())));
         Ok((all, strange))
     }
 
-    /// Takes a condemned generation back into the store.
+    /// Takes a condemned generation back into the store, pinned as [`TAKEN_BACK`] unless it was pinned before.
     pub fn undo(&self, id: &GenerationId) -> Result<()> {
+        let dir = self.condemned.open_dir(id)?;
+        let marks = Marks::load(&dir)?;
+        if marks.pinned.is_none() {
+            Marks { pinned: Some(TAKEN_BACK.to_owned()), ..marks }.save(&dir)?;
+        }
         durable::rename(&self.condemned, id, &self.store, id)?;
-        Ok(durable::remove_file(&self.open(id)?, RECORD)?)
+        Ok(durable::remove_file(&self.open(id)?, CONDEMNED_NOTE)?)
     }
 
     /// Deletes what was condemned `undo_for` ago or longer, and says what went. What carries no readable date is dated
@@ -90,7 +82,7 @@ impl SourceStore {
         for one in self.condemned()?.0 {
             let id = one.found.id();
             match one.at {
-                None => Record::save(&self.condemned.open_dir(id)?, &one.reason, now)?,
+                None => write_note(&self.condemned.open_dir(id)?, &one.reason, now)?,
                 Some(at) if retention::undo_is_over(at, undo_for.unsigned_abs(), now) => {
                     self.purge_one(id)?;
                     gone.push(id.clone());
@@ -105,6 +97,11 @@ impl SourceStore {
     pub fn purge_one(&self, id: &GenerationId) -> Result<()> {
         source_store::delete(&self.condemned, id)
     }
+}
+
+fn write_note(dir: &Dir, why: &str, now: Timestamp) -> Result<()> {
+    let text = Note::new(why, now).to_text(dir)?;
+    Ok(durable::write_file(dir, CONDEMNED_NOTE, text.as_bytes(), 0o640)?)
 }
 
 #[cfg(test)]
@@ -132,7 +129,8 @@ mod tests {
     #[test]
     fn what_is_condemned_can_be_taken_back_as_it_was() {
         let sink = two_stored();
-        let before = sink.shop.stored().unwrap();
+        let mut before = sink.shop.stored().unwrap();
+        before.0[0].marks.pinned = Some(TAKEN_BACK.to_owned());
         sink.shop.condemn(&id(ONE), "more than 14\u{1b}[2J", at("2026-11-24T05:00:00Z")).unwrap();
         assert_eq!(ids(&sink.shop.stored().unwrap().0), [TWO]);
         let (condemned, strange) = sink.shop.condemned().unwrap();
@@ -168,7 +166,7 @@ mod tests {
         let sink = two_stored();
         sink.shop.condemn(&id(ONE), "old", at("2026-11-24T05:00:00Z")).unwrap();
         let dir = Dir::open(sink.path("condemned/shop").join(ONE)).unwrap();
-        remove_file(&dir, RECORD).unwrap();
+        remove_file(&dir, CONDEMNED_NOTE).unwrap();
         let hour = SignedDuration::from_hours(1);
         assert!(sink.shop.purge(hour, at("2026-11-28T05:00:00Z")).unwrap().is_empty());
         assert!(sink.shop.purge(hour, at("2026-11-28T05:59:00Z")).unwrap().is_empty());
@@ -199,12 +197,14 @@ mod tests {
     fn an_undo_or_a_condemnation_that_was_cut_leaves_a_generation_as_it_was() {
         let sink = two_stored();
         let before = sink.shop.stored().unwrap();
-        Record::save(&sink.shop.open(&id(ONE)).unwrap(), "old", at("2026-11-24T05:00:00Z")).unwrap();
+        write_note(&sink.shop.open(&id(ONE)).unwrap(), "old", at("2026-11-24T05:00:00Z")).unwrap();
         sink.shop.open(&id(ONE)).unwrap().create_file(".marks.toml.a1b2c3", 0o600).unwrap();
         sink.shop.recover().unwrap();
         assert_eq!(sink.shop.stored().unwrap(), before);
         let names = sink.shop.open(&id(ONE)).unwrap().names().unwrap();
-        assert!(!names.iter().any(|name| name == RECORD || name.as_encoded_bytes().starts_with(b".")));
+        assert!(
+            !names.iter().any(|name| name == CONDEMNED_NOTE || name.as_encoded_bytes().starts_with(b"."))
+        );
     }
 
     #[test]
@@ -212,9 +212,35 @@ mod tests {
         let sink = two_stored();
         sink.shop.condemn(&id(ONE), "first", at("2026-11-24T05:00:00Z")).unwrap();
         sink.store(&Sample::new(ONE, 1, &[(b"a", b"aaa")]));
-        assert_eq!(ids(&sink.shop.stored().unwrap().0), [TWO, ONE], "in the order in which they were stored");
+        assert_eq!(ids(&sink.shop.stored().unwrap().0), [ONE, TWO], "what came late is not the newest");
         assert!(sink.shop.undo(&id(ONE)).is_err(), "it would replace one that is stored");
         sink.shop.condemn(&id(ONE), "second", at("2026-11-24T06:00:00Z")).unwrap();
         assert_eq!(sink.shop.condemned().unwrap().0[0].reason, "second");
+    }
+
+    #[test]
+    fn a_condemned_generation_with_another_seal_is_never_destroyed() {
+        let sink = two_stored();
+        sink.shop.condemn(&id(ONE), "first", at("2026-11-24T05:00:00Z")).unwrap();
+        sink.store(&Sample::new(ONE, 1, &[(b"a", b"another")]));
+        let before = (sink.shop.stored().unwrap(), sink.shop.condemned().unwrap());
+        let refused = sink.shop.condemn(&id(ONE), "second", at("2026-11-24T06:00:00Z"));
+        assert!(matches!(refused, Err(Error::OtherSeal { .. })), "{refused:?}");
+        assert_eq!((sink.shop.stored().unwrap(), sink.shop.condemned().unwrap()), before);
+        // One that cannot be read may be anything.
+        let there = Dir::open(sink.path("condemned/shop").join(ONE)).unwrap();
+        remove_file(&there, crate::manifest::names::GENERATION).unwrap();
+        assert!(sink.shop.condemn(&id(ONE), "second", at("2026-11-24T06:00:00Z")).is_err());
+        assert!(there.stat_if_any("data").unwrap().is_some());
+    }
+
+    #[test]
+    fn what_is_taken_back_keeps_the_reason_for_which_it_was_pinned() {
+        let sink = two_stored();
+        sink.shop.pin(&id(ONE), "before the move").unwrap();
+        sink.shop.condemn(&id(ONE), "by hand", at("2026-11-24T05:00:00Z")).unwrap();
+        sink.shop.undo(&id(ONE)).unwrap();
+        let pinned = sink.shop.get(&id(ONE)).unwrap().unwrap().marks.pinned;
+        assert_eq!(pinned.as_deref(), Some("before the move"));
     }
 }

@@ -10,31 +10,27 @@
 //! generation goes on; one that nobody touches for [`STALE`] goes when another begins. Nothing else in `restore/` is ever
 //! changed: what an operator has put there by hand is the operator's.
 
+mod tidy;
+
 use std::{
     collections::HashSet,
-    ffi::OsStr,
-    os::{
-        fd::{AsFd as _, AsRawFd as _},
-        unix::ffi::OsStrExt as _,
-    },
+    os::fd::{AsFd as _, AsRawFd as _},
     path::{Path, PathBuf},
 };
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use self::tidy::{discard, strip, weigh};
 use super::{
-    Error, Found, Result,
-    meta::items,
-    places,
+    Error, Found, Result, places,
     prove::Effort,
     receive::{half_dir, half_of, is_half_dir},
     verify::{VerifyReport, verify_sealed},
-    walk::{Cursor, split, walk},
-    wanted::Wanted,
+    walk::{split, walk},
 };
 use crate::{
-    manifest::{GenerationId, Item, Kind, Seal, entry::stored_path, names},
+    manifest::{GenerationId, Seal, names},
     sys::{self, Dir, durable, durable::SyncHandle, lock, room::Room, show, stamp},
 };
 
@@ -45,9 +41,6 @@ const RESERVE: u64 = 2;
 const INCOMING: &str = ".incoming-";
 const FORMAT: u32 = 1;
 const LIMIT: u64 = 4096;
-/// Beside the content, what a generation has in its folder. A delivery brings no receipt: that is the store's.
-const OWN: [&str; 6] =
-    [names::DATA, names::GENERATION, names::MANIFEST, names::XATTRS, names::SUMS, names::README];
 
 /// Why a delivery does not go on.
 #[derive(Debug, thiserror::Error)]
@@ -224,6 +217,8 @@ impl DropPoint {
         if self.is_there(id, seal)? {
             let report = verify_sealed(&self.restore.open_dir(id)?, seal, effort)?;
             if report.is_whole() {
+                // Left by a cut right after the rename.
+                durable::remove_file(&self.restore, note_of(id))?;
                 return Ok(Publication::Already(report));
             }
             return Err(self.in_the_way(id, "it is damaged"));
@@ -242,7 +237,11 @@ impl DropPoint {
             return Err(self.in_the_way(id, "its generation.toml names another generation"));
         }
         strip(&dir)?;
-        sync.sync()?;
+        if let Err(e) = sync.sync() {
+            // What memory holds may not be on the disk: it is not resumed.
+            durable::remove_tree(&self.restore, incoming(id))?;
+            return Err(e.into());
+        }
         durable::rename(&self.restore, incoming(id), &self.restore, id)?;
         durable::remove_file(&self.restore, note_of(id))?;
         Ok(Publication::Published(report))
@@ -338,74 +337,6 @@ fn locked(folder: &Dir, id: &GenerationId) -> std::result::Result<Dir, Refusal> 
     if lock::try_exclusive_on(&held, held.path())? { Ok(held) } else { Err(Refusal::Busy(id.clone())) }
 }
 
-/// Bytes and names that have come.
-fn weigh(dir: &Dir) -> Result<(u64, u64)> {
-    let (mut bytes, mut entries) = (0_u64, 0);
-    walk(dir, &mut |seen| {
-        entries += 1;
-        // What is really on the disk: half a file may be a hole for the most part.
-        bytes = bytes.saturating_add(u64::try_from(seen.stat.st_blocks).unwrap_or(0).saturating_mul(512));
-        Ok(())
-    })?;
-    Ok((bytes, entries))
-}
-
-/// Removes what is wrong; what is missing needs nothing.
-fn discard(dir: &Dir, report: &VerifyReport) -> Result<()> {
-    for bad in &report.own {
-        if bad.path != names::DATA.as_bytes() {
-            durable::remove_tree(dir, OsStr::from_bytes(&bad.path))?;
-        }
-    }
-    let Some(data) = dir.open_dir_if_any(names::DATA)? else {
-        dir.ensure_dir(names::DATA, 0o700)?;
-        return Ok(());
-    };
-    let mut cursor = Cursor::new(&data)?;
-    for bad in &report.content {
-        let removed = cursor.parent(&bad.path).and_then(|(folder, name)| durable::remove_tree(folder, name));
-        match removed {
-            Ok(()) => {}
-            Err(e) if e.is_storage() => return Err(e.into()),
-            // A folder on the way is missing, or is none: that goes instead.
-            Err(_) => remove_obstacle(&data, &bad.path)?,
-        }
-    }
-    Ok(())
-}
-
-/// Removes the first thing on the way to a path that is no folder.
-fn remove_obstacle(data: &Dir, path: &[u8]) -> Result<()> {
-    let mut dir = data.try_clone()?;
-    for part in path.split(|b| *b == b'/') {
-        match dir.open_dir(OsStr::from_bytes(part)) {
-            Ok(inner) => dir = inner,
-            Err(e) if e.is_not_found() => return Ok(()),
-            Err(_) => return Ok(durable::remove_tree(&dir, OsStr::from_bytes(part))?),
-        }
-    }
-    Ok(())
-}
-
-/// Removes what belongs to no generation: halves, temporary files, and whatever else the far end may have sent.
-fn strip(dir: &Dir) -> Result<()> {
-    for name in dir.names()?.iter().filter(|name| !OWN.iter().any(|own| *name == *own)) {
-        durable::remove_tree(dir, name)?;
-    }
-    let mut wanted = Wanted::default();
-    for item in items(dir)? {
-        let Item::Entry(entry) = item? else { continue };
-        if let Kind::File { size, digest, .. } = entry.kind {
-            wanted.add(&stored_path(&entry.path), size, digest);
-        }
-    }
-    wanted.seal();
-    walk(&dir.open_dir(names::DATA)?, &mut |seen| {
-        let stays =
-            if seen.kind().is_dir() { wanted.is_folder(seen.path) } else { wanted.get(seen.path).is_some() };
-        if stays { Ok(()) } else { Ok(durable::remove_tree(seen.folder, seen.name)?) }
-    })
-}
-
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests build by hand what a delivery and its enemies leave")]
 mod tests;

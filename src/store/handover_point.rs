@@ -15,6 +15,9 @@
 //! a generation holds a shared lock on its folder, and what is being read is not condemned. Every step may be cut and
 //! called again; [`HandoverPoint::recover`] finishes what a cut left behind.
 //!
+//! The transport user can put anything into its folders. What is wrong with one entry there is told as [`Strange`] and
+//! stops nothing; nothing is followed, and nothing that is not ours is given away or written into.
+//!
 //! The log channel has no Source-Store: of an accepted generation `store/` keeps the receipt as `<id>.receipt.toml`, and
 //! the generation itself is condemned, so that it can still be offered again until `undo_for` is over.
 
@@ -28,6 +31,7 @@ mod layout;
 mod owned;
 mod recover;
 mod reject;
+mod rejected_paths;
 
 use std::{ffi::OsStr, path::Path};
 
@@ -37,17 +41,18 @@ use serde::Serialize;
 use self::hold::{Changing, is_read};
 pub use self::{
     accept::Acceptance,
-    condemn::{CONDEMNED_NOTE, Condemned, Gone, Note},
+    condemn::{Condemned, Gone},
     draft::{Draft, Sealed},
     hold::Held,
     layout::Change,
     recover::Recovered,
     reject::{Rejected, Rejection, Rejections},
 };
+pub use super::note::{CONDEMNED_NOTE, Note};
 use super::{Error, Found, Result, Strange, places};
 use crate::{
     manifest::{GenerationId, Receipt, names, receipt},
-    sys::{self, Dir},
+    sys::{self, Dir, durable},
 };
 
 /// The folders of a source's home, open. See the module for who may do what in them.
@@ -99,6 +104,38 @@ pub struct Listing<T> {
     pub items: Vec<T>,
     /// What is not a generation, or is torn.
     pub strange: Vec<Strange>,
+}
+
+impl<T> Default for Listing<T> {
+    fn default() -> Self {
+        Self { items: Vec::new(), strange: Vec::new() }
+    }
+}
+
+impl<T> Listing<T> {
+    /// What `look` makes of each generation in a folder.
+    fn of(parent: &Dir, mut look: impl FnMut(Found, &Dir) -> Result<T>) -> Result<Self> {
+        let (found, strange) = Found::list(parent)?;
+        let mut listing = Self { items: Vec::new(), strange };
+        for found in found {
+            let id = found.id().clone();
+            let looked = parent.open_dir(&id).map_err(Error::from).and_then(|dir| look(found, &dir));
+            listing.items.extend(bear(looked, id.as_ref(), &mut listing.strange)?);
+        }
+        Ok(listing)
+    }
+}
+
+/// What is wrong with one entry of a folder is told with its name; storage that fails, and being asked to stop, end all.
+fn bear<T>(result: Result<T>, name: &OsStr, strange: &mut Vec<Strange>) -> Result<Option<T>> {
+    match result {
+        Ok(done) => Ok(Some(done)),
+        Err(e) if e.is_storage() || matches!(e, Error::Interrupted(_)) => Err(e),
+        Err(e) => {
+            strange.push(Strange { name: name.to_owned(), why: e.to_string() });
+            Ok(None)
+        }
+    }
 }
 
 /// A generation that waits for the sink.
@@ -161,11 +198,23 @@ impl HandoverPoint {
             (Place::Condemned, &self.condemned),
         ];
         for (place, parent) in places.into_iter().chain(collecting) {
-            if let Some(dir) = parent.open_dir_if_any(id)? {
-                return Ok(Some((place, dir)));
+            match parent.open_dir(id) {
+                Ok(dir) => return Ok(Some((place, dir))),
+                Err(e) if e.is_storage() => return Err(e.into()),
+                // A link or a file of that name is no generation.
+                Err(_) => {}
             }
         }
         Ok(None)
+    }
+
+    /// Makes durable the moves of a run that was killed between a rename and the sync of its folders: what is found in
+    /// a place is there to stay once this returns.
+    pub fn sync_moves(&self) -> Result<()> {
+        for dir in [&self.outgoing, &self.store, &self.condemned] {
+            durable::sync_dir(dir)?;
+        }
+        Ok(durable::sync_dir(&self.private()?.collecting)?)
     }
 
     /// An id for a generation that begins now: one that no folder here and nothing in `known` (the ledger) bears.
@@ -195,17 +244,15 @@ impl HandoverPoint {
     }
 
     fn list_waiting(&self, _: &Changing) -> Result<Listing<Waiting>> {
-        let (found, strange) = Found::list(&self.outgoing)?;
-        let look = |found: Found| {
-            let dir = self.outgoing.open_dir(found.id())?;
+        let mut room = reject::PATHS;
+        Listing::of(&self.outgoing, |found, dir| {
             Ok(Waiting {
-                rejected: Rejected::load(&dir, &found)?,
-                reading: is_read(&dir)?,
+                rejected: Rejected::load(dir, &found, &mut room)?,
+                reading: is_read(dir)?,
                 since: found.generation.finished,
                 found,
             })
-        };
-        Ok(Listing { items: found.into_iter().map(look).collect::<Result<_>>()?, strange })
+        })
     }
 
     /// What the sink has accepted and is still here.
@@ -214,19 +261,18 @@ impl HandoverPoint {
     }
 
     fn list_stored(&self, _: &Changing) -> Result<Listing<StoredHere>> {
-        let (found, mut strange) = Found::list(&self.store)?;
-        strange.retain(|s| !accept::is_receipt_name(&s.name));
-        let look = |found: Found| {
-            let dir = self.store.open_dir(found.id())?;
-            let receipt = receipt_in(&dir, &found)?;
+        let mut listing = Listing::of(&self.store, |found, dir| {
+            let receipt = receipt_in(dir, &found)?;
             let written = match receipt {
                 Some(_) => dir.stat_if_any(names::RECEIPT)?,
                 None => None,
             };
-            let accepted = written.and_then(|s| Timestamp::from_second(s.st_mtime).ok());
+            let accepted = written
+                .and_then(|s| Timestamp::new(s.st_mtime, i32::try_from(s.st_mtime_nsec).unwrap_or(0)).ok());
             Ok(StoredHere { accepted: accepted.unwrap_or(found.generation.finished), receipt, found })
-        };
-        Ok(Listing { items: found.into_iter().map(look).collect::<Result<_>>()?, strange })
+        })?;
+        listing.strange.retain(|s| !accept::is_receipt_name(&s.name));
+        Ok(listing)
     }
 
     fn private(&self) -> Result<&Private> {

@@ -28,6 +28,8 @@ pub mod found;
 pub mod handover_point;
 pub mod marks;
 pub mod meta;
+pub mod note;
+pub mod order;
 pub mod place;
 pub mod plan;
 pub mod prove;

@@ -136,7 +136,9 @@ impl Planned {
         let half_dir = half_dir(&self.place.id);
         walk(&self.place.recv, &mut |seen| {
             let asked = match seen.kind() {
-                FileType::Directory => self.wanted.is_folder(seen.path) || is_half_dir(seen.path, &half_dir),
+                FileType::Directory => {
+                    self.wanted.is_folder(seen.path) || self.holds_halves(seen.path, &half_dir)
+                }
                 // What lies in a folder for halves is left behind, whatever it is.
                 _ => self.wanted.get(seen.path).is_some() || is_half_dir(split(seen.path).0, &half_dir),
             };

@@ -50,6 +50,8 @@ pub struct ToFetch {
     pub files: u64,
     /// Bytes of their content.
     pub bytes: u64,
+    /// Bytes of the largest of them.
+    pub largest: u64,
 }
 
 /// What the merge found.
@@ -253,7 +255,11 @@ impl Merging {
         }
         self.list.flush().map_err(|e| sys::Error::new("write", &self.list_path, e))?;
         self.wanted.seal();
-        self.plan.wanted = ToFetch { files: self.wanted.files(), bytes: self.wanted.bytes() };
+        self.plan.wanted = ToFetch {
+            files: self.wanted.files(),
+            bytes: self.wanted.bytes(),
+            largest: self.wanted.largest(),
+        };
         Ok((self.wanted, self.plan, self.bad))
     }
 }

@@ -13,6 +13,9 @@ use crate::{
 };
 
 const RECORD: &str = "quarantine.toml";
+/// What the source is to be told: damaged paths, each ended by a zero byte.
+const DAMAGED: &str = "damaged.list";
+const DAMAGED_LIMIT: u64 = 4 * 1024 * 1024;
 const FORMAT: u32 = 1;
 const LIMIT: u64 = 64 * 1024;
 
@@ -40,8 +43,18 @@ struct Record {
 
 impl SourceStore {
     /// Puts what is staged of a generation aside, as it is. There is one per source: the older goes.
-    pub fn quarantine(&self, id: &GenerationId, seal: Seal, reason: &str, now: Timestamp) -> Result<()> {
+    /// `damaged` is what the source is told; it is kept, so that it can be told again.
+    pub fn quarantine(
+        &self,
+        id: &GenerationId,
+        seal: Seal,
+        reason: &str,
+        damaged: &[&[u8]],
+        now: Timestamp,
+    ) -> Result<()> {
         let staged = self.incoming.open_dir(id)?;
+        let list: Vec<u8> = damaged.iter().flat_map(|path| path.iter().copied().chain([0])).collect();
+        durable::write_file(&staged, DAMAGED, &list, 0o640)?;
         let record = Record { format: FORMAT, seal, at: now, reason: reason.to_owned() };
         let text = toml::to_string(&record)
             .map_err(|e| Error::Damaged { path: staged.path().to_path_buf(), why: e.to_string() })?;
@@ -67,6 +80,12 @@ impl SourceStore {
         Ok(all)
     }
 
+    /// What was found damaged in a generation that was put aside, as its source was told.
+    pub fn quarantined_paths(&self, id: &GenerationId) -> Result<Vec<Vec<u8>>> {
+        let list = self.quarantine.open_dir(id)?.read_if_any(DAMAGED, DAMAGED_LIMIT)?.unwrap_or_default();
+        Ok(list.split(|b| *b == 0).filter(|path| !path.is_empty()).map(<[u8]>::to_vec).collect())
+    }
+
     /// Deletes what was put aside of a generation.
     pub fn drop_quarantined(&self, id: &GenerationId) -> Result<()> {
         source_store::delete(&self.quarantine, id)
@@ -78,7 +97,9 @@ impl SourceStore {
             return self.drop_quarantined(id);
         }
         durable::rename(&self.quarantine, id, &self.incoming, id)?;
-        Ok(durable::remove_file(&self.incoming.open_dir(id)?, RECORD)?)
+        let staged = self.incoming.open_dir(id)?;
+        durable::remove_file(&staged, DAMAGED)?;
+        Ok(durable::remove_file(&staged, RECORD)?)
     }
 }
 
@@ -101,7 +122,7 @@ mod tests {
         let now = at("2026-11-24T05:00:00Z");
         for sample in [&one, &two] {
             put(&Dir::open(sink.planned(sample).recv_path()).unwrap(), b"e/a", b"bbb");
-            sink.shop.quarantine(&sample.id, sample.seal, "e/a: wrong\n", now).unwrap();
+            sink.shop.quarantine(&sample.id, sample.seal, "e/a: wrong\n", &[b"e/a", b"e/\xff"], now).unwrap();
         }
         let aside = sink.shop.quarantined().unwrap();
         let expected = Quarantined {
@@ -112,6 +133,7 @@ mod tests {
         };
         assert_eq!(aside, [expected]);
         assert!(sink.shop.staged().unwrap().is_empty());
+        assert_eq!(sink.shop.quarantined_paths(&two.id).unwrap(), [&b"e/a"[..], b"e/\xff"]);
         sink.shop.retry_quarantined(&two.id).unwrap();
         assert!(sink.shop.quarantined().unwrap().is_empty());
         assert_eq!(
@@ -120,7 +142,9 @@ mod tests {
             "what was there and is right is not fetched again"
         );
         sink.store(&two);
-        assert!(sink.shop.quarantine(&id("20261125T030000Z"), one.seal, "nothing is staged", now).is_err());
+        assert!(
+            sink.shop.quarantine(&id("20261125T030000Z"), one.seal, "nothing is staged", &[], now).is_err()
+        );
     }
 
     #[test]
@@ -128,7 +152,7 @@ mod tests {
         let sink = Sink::new();
         let one = Sample::new("20261123T030000Z", 1, &[(b"a", b"aaa")]);
         let _staged = sink.planned(&one);
-        sink.shop.quarantine(&one.id, one.seal, "twice", at("2026-11-24T05:00:00Z")).unwrap();
+        sink.shop.quarantine(&one.id, one.seal, "twice", &[], at("2026-11-24T05:00:00Z")).unwrap();
         sink.shop.drop_quarantined(&one.id).unwrap();
         assert!(sink.shop.quarantined().unwrap().is_empty());
         assert_eq!(std::fs::read_dir(sink.path("quarantine/shop")).unwrap().count(), 0);

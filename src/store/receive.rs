@@ -14,7 +14,7 @@ use super::{
     plan::{FETCH, Planned, ToFetch, WANTED},
     prove::{Bad, Effort, Job, Readers, Rule, Wrong, fault_of_file, look},
     walk::{Cursor, split, walk},
-    wanted::Wanted,
+    wanted::{File, Wanted},
 };
 use crate::{
     manifest::GenerationId,
@@ -22,16 +22,20 @@ use crate::{
 };
 
 impl Planned {
-    /// Removes from `recv/` what was not asked for: what a killed rsync left. Half files stay as long as their file is
-    /// not proven, so that rsync goes on with them. For before a transfer is begun again; after a transfer that ended
+    /// Removes from `recv/` what was not asked for, or is larger than was asked: what a killed rsync or a hostile sender
+    /// left. Half files stay as long as their file is not proven, so that rsync goes on with them. For before a transfer is begun again; after a transfer that ended
     /// well, such a thing is the far end's doing, and [`Self::check`] refuses it.
     pub fn tidy(&self) -> Result<()> {
         let half_dir = half_dir(&self.place.id);
         walk(&self.place.recv, &mut |seen| {
             let stays = match seen.kind() {
-                FileType::Directory => self.wanted.is_folder(seen.path) || is_half_dir(seen.path, &half_dir),
+                FileType::Directory => {
+                    self.wanted.is_folder(seen.path) || self.holds_halves(seen.path, &half_dir)
+                }
                 FileType::RegularFile if seen.stat.st_nlink == 1 => {
-                    self.wanted.get(seen.path).is_some() || self.is_half(seen.path, &half_dir)
+                    let whole = self.wanted.get(seen.path);
+                    let asked = whole.or_else(|| self.half(seen.path, &half_dir));
+                    asked.is_some_and(|asked| seen.stat.st_size.unsigned_abs() <= asked.size)
                 }
                 _ => false,
             };
@@ -39,9 +43,15 @@ impl Planned {
         })
     }
 
-    fn is_half(&self, path: &[u8], half_dir: &[u8]) -> bool {
-        let whole = half_of(path, half_dir);
-        whole.and_then(|whole| self.wanted.get(&whole)).is_some_and(|asked| !asked.is_proven())
+    /// What a half file is to become, if that is still asked for.
+    fn half(&self, path: &[u8], half_dir: &[u8]) -> Option<&File> {
+        self.wanted.get(&half_of(path, half_dir)?).filter(|asked| !asked.is_proven())
+    }
+
+    /// Whether it is a folder for halves of what was asked for.
+    pub(super) fn holds_halves(&self, path: &[u8], half_dir: &[u8]) -> bool {
+        let folder = split(path).0;
+        is_half_dir(path, half_dir) && (folder.is_empty() || self.wanted.is_folder(folder))
     }
 
     /// Takes stock, when rsync is not running: hashes what has arrived and nobody proved yet, gives what is wrong, and
@@ -80,6 +90,7 @@ impl Planned {
             let Some(asked) = self.wanted.get(path).filter(|asked| !asked.is_proven()) else { return Ok(()) };
             to_fetch.files += 1;
             to_fetch.bytes = to_fetch.bytes.saturating_add(asked.size);
+            to_fetch.largest = to_fetch.largest.max(asked.size);
             list.write_all(path).and_then(|()| list.write_all(b"\0")).map_err(failed)
         })?;
         list.flush().map_err(failed)?;

@@ -5,8 +5,8 @@
 //!
 //! - the source is frozen, it is pinned, or it is damaged (damaged ones count for nothing and are left to a person);
 //! - it is the newest, the newest verified, the last one that was drilled, or the newest with a good copy of an element;
-//! - it is younger than `keep_for`. One that seems to come from the future is of age zero: a clock that went back
-//!   makes nothing old;
+//! - it is younger than `keep_for`, by the time of the newest: while nothing new comes, nothing grows old and nothing
+//!   goes. One that seems to come from the future is of age zero: a clock that went back makes nothing old;
 //! - it is one of the `last` ones, or the newest of one of the newest `daily`, `weekly` (ISO weeks), `monthly` or
 //!   `yearly` periods that have one at all, in UTC by the time of storing. The newest of a period stays, so that a
 //!   period that is over keeps its final state, and days without a backup use up nothing.
@@ -190,6 +190,7 @@ fn order(candidate: &Candidate) -> (u64, &GenerationId) {
 fn protect(newest_first: &[&Candidate], policy: &Policy, now: Timestamp, reasons: &mut [Vec<Reason>]) {
     let (mut newest, mut verified, mut drilled) = (false, false, false);
     let mut elements = BTreeSet::new();
+    let latest = newest_first.iter().find(|c| c.whole).map_or(now, |newest| newest.stored.min(now));
     for (candidate, reasons) in newest_first.iter().zip(reasons) {
         if !candidate.whole {
             reasons.push(Reason::Damaged);
@@ -212,7 +213,7 @@ fn protect(newest_first: &[&Candidate], policy: &Policy, now: Timestamp, reasons
         if policy.frozen {
             reasons.push(Reason::Frozen);
         }
-        if age(candidate, now) < policy.keep_for {
+        if age(candidate, latest) < policy.keep_for {
             reasons.push(Reason::Young(policy.keep_for));
         }
     }

@@ -5,7 +5,15 @@ use std::{ffi::OsStr, fs::File, os::unix::ffi::OsStrExt as _, path::PathBuf};
 use jiff::Timestamp;
 use rustix::fs::FileType;
 
-use super::{Error, Found, Result, Strange, condemned, marks::Marks, meta, prove::Wrong, walk::Cursor};
+use super::{
+    Error, Found, Result, Strange,
+    marks::Marks,
+    meta,
+    note::CONDEMNED_NOTE,
+    order::{Made, in_order},
+    prove::Wrong,
+    walk::Cursor,
+};
 use crate::{
     manifest::{GenerationId, Receipt, entry, merge::Items, names, receipt},
     sys::{self, Dir, durable, name::Name},
@@ -78,11 +86,16 @@ impl SourceStore {
         &self.store_id
     }
 
-    /// The stored generations in the order in which they were stored (by the sequence in the receipts, never by a
-    /// time, an id or a name), and what else is there: what cannot be read counts as nothing and is left alone.
+    /// The stored generations in their order (that of storing, by the sequence in the receipts; what came late stands
+    /// further down: [`super::order`]), and what else is there: what cannot be read counts as nothing and is left alone.
     pub fn stored(&self) -> Result<(Vec<Stored>, Vec<Strange>)> {
         let (mut stored, strange) = list(&self.store, Stored::load)?;
         stored.sort_by(|a, b| (a.receipt.sequence, a.id()).cmp(&(b.receipt.sequence, b.id())));
+        let stored = in_order(stored, |one| Made {
+            lineage: &one.found.generation.lineage,
+            sequence: one.found.generation.sequence,
+            id: one.id(),
+        });
         Ok((stored, strange))
     }
 
@@ -217,10 +230,10 @@ impl SourceStore {
 /// Removes from a stored generation what a cut write of marks or a cut `undo` left.
 fn sweep(dir: &Dir) -> Result<()> {
     for name in dir.names()? {
-        let cut_write = [names::MARKS, condemned::RECORD]
+        let cut_write = [names::MARKS, CONDEMNED_NOTE]
             .iter()
             .any(|file| name.as_bytes().starts_with(format!(".{file}.").as_bytes()));
-        if cut_write || name == OsStr::new(condemned::RECORD) {
+        if cut_write || name == OsStr::new(CONDEMNED_NOTE) {
             durable::remove_file(dir, &name)?;
         }
     }
@@ -268,15 +281,18 @@ mod tests {
     use crate::store::sample::{Sample, Sink, at, id};
 
     const ONE: &str = "20261123T030000Z";
-    const TWO: &str = "20261122T030000Z";
+    const TWO: &str = "20261124T030000Z";
+    const THREE: &str = "20261122T030000Z";
 
     #[test]
-    fn order_is_that_of_storing_whatever_the_ids_and_sequences_of_the_source_say() {
+    fn order_is_that_of_storing_but_what_comes_late_is_not_the_newest() {
         let sink = Sink::new();
         sink.store(&Sample::new(ONE, 9, &[(b"a", b"aaa")]));
         sink.store(&Sample::new(TWO, 3, &[(b"a", b"aaa")]));
+        sink.store(&Sample::new(THREE, 2, &[(b"a", b"aaa")]));
         let (stored, strange) = sink.shop.stored().unwrap();
-        assert_eq!(stored.iter().map(|one| one.id().as_str()).collect::<Vec<_>>(), [ONE, TWO]);
+        assert_eq!(stored.iter().map(|one| one.id().as_str()).collect::<Vec<_>>(), [THREE, ONE, TWO]);
+        assert_eq!(stored.iter().map(|one| one.receipt.sequence).collect::<Vec<_>>(), [3, 1, 2]);
         assert!(strange.is_empty());
         assert_eq!(sink.shop.newest().unwrap().unwrap().id(), &id(TWO));
     }
@@ -293,7 +309,7 @@ mod tests {
         let (stored, strange) = sink.shop.stored().unwrap();
         assert!(stored.is_empty());
         let named: Vec<_> = strange.iter().map(|one| one.name.to_str().unwrap()).collect();
-        assert_eq!(named, [TWO, ONE, "lost+found"]);
+        assert_eq!(named, [ONE, TWO, "lost+found"]);
         assert_eq!(sink.shop.next_sequence().unwrap(), 2);
     }
 

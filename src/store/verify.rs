@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use super::{
     Result, SourceStore,
-    condemned::RECORD,
     meta::items,
+    note::CONDEMNED_NOTE,
     prove::{Bad, Effort, Job, Readers, Rule, Wrong, fault_of_file},
     walk::walk,
     wanted::key,
@@ -35,7 +35,7 @@ const KNOWN: [&str; 10] = [
     names::RECEIPT,
     names::MARKS,
     names::REJECTED,
-    RECORD,
+    CONDEMNED_NOTE,
 ];
 
 /// What a verification found.

@@ -73,6 +73,10 @@ impl Wanted {
         self.bytes
     }
 
+    pub(super) fn largest(&self) -> u64 {
+        self.files.iter().map(|file| file.size).max().unwrap_or(0)
+    }
+
     pub(super) fn proven(&self) -> u64 {
         self.files.iter().filter(|file| file.is_proven()).count() as u64
     }

@@ -87,6 +87,13 @@ pub fn append_line(dir: &Dir, name: impl AsRef<OsStr>, line: &str, mode: RawMode
     if length == 0 { sync_dir(dir) } else { Ok(()) }
 }
 
+/// The younger half of a log of lines, from the beginning of a line.
+pub fn younger_half(log: &[u8]) -> &[u8] {
+    let middle = log.len() / 2;
+    let cut = log[middle..].iter().position(|b| *b == b'\n').map_or(log.len(), |n| middle + n + 1);
+    &log[cut..]
+}
+
 /// Renames a file or folder to a name that must be free, then syncs both folders.
 pub fn rename(from: &Dir, name: impl AsRef<OsStr>, to: &Dir, new_name: impl AsRef<OsStr>) -> Result<()> {
     let (name, new_name) = (name.as_ref(), new_name.as_ref());
@@ -197,12 +204,24 @@ impl Removal<'_> {
 fn open_for_removal(dir: &Dir, name: &OsStr) -> Result<Dir> {
     match dir.open_dir(name) {
         Err(e) if e.errno() == Some(libc::EACCES) => {
-            rustix::fs::chmodat(dir, name, Mode::from(0o700), AtFlags::empty())
-                .map_err(|e| Error::new("open up", dir.join(name), e))?;
+            open_up(dir, name)?;
             dir.open_dir(name)
         }
         other => other,
     }
+}
+
+/// Gives its owner all rights to a folder of our own. It is held while its mode is set, and set by that handle: a link
+/// that somebody puts in its place is never followed.
+fn open_up(dir: &Dir, name: &OsStr) -> Result<()> {
+    let failed = |e| Error::new("open up", dir.join(name), e);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let held = rustix::fs::openat(dir, name, flags, Mode::empty()).map_err(failed)?;
+    if rustix::fs::fstat(&held).map_err(failed)?.st_uid != super::users::euid() {
+        return Err(failed(rustix::io::Errno::ACCESS));
+    }
+    let by_handle = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&held));
+    rustix::fs::chmod(by_handle, Mode::from(0o700)).map_err(failed)
 }
 
 fn unlink(dir: &Dir, name: &OsStr, flags: AtFlags) -> Result<()> {
@@ -263,5 +282,21 @@ mod tests {
         remove_tree(&dir, "tree").unwrap();
         assert_eq!(dir.names().unwrap(), ["outside"]);
         assert!(folder.path().join("outside/kept").exists());
+    }
+
+    #[test]
+    fn a_folder_is_opened_up_but_never_what_a_link_in_its_place_leads_to() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let dir = Dir::open(folder.path()).unwrap();
+        let mode =
+            |name: &str| std::fs::metadata(folder.path().join(name)).unwrap().permissions().mode() & 0o777;
+        dir.create_dir("closed", 0o700).unwrap().set_mode(0o000).unwrap();
+        open_up(&dir, "closed".as_ref()).unwrap();
+        assert_eq!(mode("closed"), 0o700);
+        dir.create_dir("other", 0o700).unwrap().set_mode(0o500).unwrap();
+        std::os::unix::fs::symlink("other", folder.path().join("link")).unwrap();
+        assert!(open_up(&dir, "link".as_ref()).is_err());
+        assert_eq!(mode("other"), 0o500);
     }
 }

@@ -155,7 +155,7 @@ fn a_source_of_a_sink_inherits_what_it_does_not_say() {
     assert_eq!((shop.keep, shop.bandwidth, shop.limits), (sink.keep, Some(10 << 20), sink.limits));
     assert_eq!((here.alarm_after, here.keep), (sink.alarm_after, Keep::last(1)));
     assert_eq!(far.keep, Keep { monthly: 12, ..Keep::last(0) });
-    assert_eq!(far.limits, Limits { max_bytes: 1_000_000_000, ..sink.limits });
+    assert_eq!(far.limits, Limits { max_bytes: Some(1_000_000_000), ..sink.limits });
     let Place::Host(host) = &far.place else { panic!("{far:?}") };
     assert_eq!(host.known_hosts, Path::new("/etc/handover/far_hosts"));
     assert_eq!(here.place, Place::Path("/home/dataBackupSource".into()));

@@ -8,6 +8,7 @@
 
 mod archive;
 mod config;
+mod deliver;
 mod docs;
 mod format;
 mod harness;
@@ -22,3 +23,5 @@ mod sandbox;
 mod sink;
 mod source;
 mod ssh;
+mod status;
+mod stolen_key;

@@ -38,7 +38,7 @@ impl Answer for TestGate {
         let seal = Digest::of(b"seal");
         match request {
             Request::Offers => Ok(serde_json::to_vec(&serde_json::json!({
-                "name": "shop", "lineage": "ab12", "version": "0.1.0", "clock": "2026-11-23T04:00:00Z",
+                "name": "shop", "lineage": "ab12", "channel": "data", "version": "0.1.0", "clock": "2026-11-23T04:00:00Z",
                 "offers": [{"id": ID, "sequence": 7, "seal": seal, "files": 1, "entries": 2, "bytes": 3,
                     "manifest_bytes": 4, "rejected": false, "reading": true}],
             }))
@@ -93,7 +93,7 @@ fn ssh(root: &Path) -> Box<dyn Remote> {
     let line = format!("restrict,command=\"sh {}\" {}", sshd.path("gate").display(), sshd.text("id.pub"));
     std::fs::write(sshd.path("authorized_keys"), line).unwrap();
     let host = remote::ssh::Host {
-        channel: handover::manifest::Channel::Data,
+        purpose: remote::ssh::Purpose::Fetch(handover::manifest::Channel::Data),
         name: "shop".parse().unwrap(),
         host: "127.0.0.1".to_owned(),
         port: sshd.port,
@@ -113,7 +113,7 @@ refuse() { printf "$1\n" >&2; exit 99; }
 set -f; set -- $SSH_ORIGINAL_COMMAND
 seal=$(printf seal | sha256sum | cut -c 1-64)
 case "$3 $4" in
-    "offers ") printf '{"name": "shop", "lineage": "ab12", "version": "0.1.0", "clock": "2026-11-23T04:00:00Z",
+    "offers ") printf '{"name": "shop", "lineage": "ab12", "channel": "data", "version": "0.1.0", "clock": "2026-11-23T04:00:00Z",
         "offers": [{"id": "THE_ID", "sequence": 7, "seal": "%s", "files": 1, "entries": 2, "bytes": 3,
         "manifest_bytes": 4, "rejected": false, "reading": true}]}' "$seal" ;;
     "stored ") printf 'not JSON' ;;
@@ -248,6 +248,8 @@ impl Case {
             recv: &recv,
             basis: if basis[0].exists() { &basis } else { &[] },
             limit: 1 << 30,
+            largest: 1 << 30,
+            floor: 0,
             bandwidth: None,
             compress: false,
             deadlines: Deadlines { stall: Duration::from_secs(20), total: Some(Duration::from_secs(40)) },
@@ -464,6 +466,8 @@ fn a_gate_that_refuses_is_named_as_the_one_that_failed(make: &Maker) {
         recv: &recv,
         basis: &[],
         limit: 1,
+        largest: 1,
+        floor: 0,
         bandwidth: None,
         compress: false,
         deadlines: Deadlines::default(),
@@ -591,7 +595,7 @@ fn a_file_larger_than_announced_does_not_fill_the_disk(make: &Maker) {
     case.put(b"db/big", &noise(3 << 20, 9));
     let remote = make(case.far.path());
     let error = case
-        .fetch(remote.as_ref(), &[b"db/big"], &mut Told::default(), |what| what.limit = 1 << 20)
+        .fetch(remote.as_ref(), &[b"db/big"], &mut Told::default(), |what| what.largest = 1 << 20)
         .unwrap_err();
     assert!(matches!(error, Error::RsyncHere(_)), "{error}");
     assert_eq!(case.got(b"db/big"), None);
@@ -762,6 +766,8 @@ fn a_fetch_that_takes_long() {
         recv: &recv,
         basis: &[],
         limit: 1 << 30,
+        largest: 1 << 30,
+        floor: 0,
         bandwidth: std::num::NonZeroU64::new(2 << 20),
         compress: false,
         deadlines: Deadlines::default(),

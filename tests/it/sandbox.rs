@@ -220,3 +220,37 @@ fn this_kernel_tells_what_it_can_do() {
     let folder = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink("x", folder.path().join("link")).unwrap();
 }
+
+#[test]
+fn in_the_cage_of_the_restore_gate_nothing_but_the_drop_point_can_be_reached() {
+    let mut cage = Cage::new();
+    for name in ["restore", "store"] {
+        std::fs::create_dir(cage.path(name)).unwrap();
+        std::fs::write(cage.path(name).join("file"), "x").unwrap();
+    }
+    let gate = handover::restore::gate::RestoreGate::open(cage.folder.path()).unwrap();
+    let mut policy = gate.cage(Path::new(env!("CARGO_BIN_EXE_handover")), None).reading("/usr/share/perl");
+    policy.exec.push(PERL.into());
+    cage.policy = Policy { required: true, ..policy };
+    assert_eq!(
+        cage.attempt("open(F, '<', 'restore/file') && open(G, '>', 'restore/new') && mkdir('restore/d')"),
+        "yes"
+    );
+    assert_eq!(cage.attempt("rename('restore/new', 'restore/d/new') && unlink('restore/file')"), "yes");
+    for refused in [
+        "open(F, '<', 'store/file')",
+        "open(F, '<', '/etc/passwd')",
+        "opendir(D, 'store')",
+        "open(F, '>', 'store/file')",
+        "open(F, '>', 'new')",
+        "rename('restore/d/new', 'store/new')",
+        "rename('store/file', 'restore/file')",
+        "link('store/file', 'restore/file')",
+        "symlink('/etc/passwd', 'restore/link')",
+        "unlink('store/file')",
+        "socket(S, AF_INET, SOCK_STREAM, 0)",
+        "socket(S, AF_UNIX, SOCK_DGRAM, 0)",
+    ] {
+        cage.refuses(refused);
+    }
+}

@@ -83,7 +83,7 @@ impl Sshd {
     }
 
     /// Ends the connections that are open, as a line that breaks.
-    fn cut(&self) {
+    pub(crate) fn cut(&self) {
         let listener = self.running.as_ref().unwrap().id();
         let cut: Vec<u32> =
             processes().into_iter().filter(|(_, parent)| *parent == listener).map(|(pid, _)| pid).collect();
@@ -134,14 +134,14 @@ pub(crate) fn user() -> String {
 }
 
 /// A source and a sink, each with its configuration, and an sshd between them.
-struct Pair {
-    sshd: Sshd,
+pub(crate) struct Pair {
+    pub(crate) sshd: Sshd,
     dir: tempfile::TempDir,
 }
 
 impl Pair {
     /// All is set up as an operator would do it, and one generation waits.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let pair = Self {
             sshd: Sshd::start(),
             dir: tempfile::Builder::new().prefix("pair").tempdir_in("/tmp").unwrap(),
@@ -156,17 +156,17 @@ impl Pair {
         pair
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn configure(&self, sink: &str) {
+    pub(crate) fn configure(&self, sink: &str) {
         let (dir, sshd) = (self.dir.path().display(), &self.sshd);
         let text = format!(
             "state = \"{dir}/state\"\n\
              [source]\nname = \"shop\"\nhome = \"{dir}/source\"\nreserve = \"0%\"\n\
              [[source.element]]\nname = \"www\"\nkind = \"tree\"\npaths = [\"{dir}/www\"]\n\
-             [sink]\nhome = \"{dir}/sink\"\nreserve = \"0%\"\nconnect_timeout = \"10s\"\nstall_timeout = \"20s\"\n\
+             [sink]\nhome = \"{dir}/sink\"\nreserve = \"0%\"\nconnect_timeout = \"10s\"\nstall_timeout = \"200s\"\n\
              identity = \"{}\"\nknown_hosts = \"{}\"\n{sink}\n\
              [[sink.source]]\nname = \"shop\"\nhost = \"127.0.0.1\"\nport = {}\nuser = \"{}\"\n",
             sshd.path("id").display(),
@@ -177,14 +177,14 @@ impl Pair {
         std::fs::write(self.path("handover.toml"), text).unwrap();
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_handover"));
         command.arg("--config").arg(self.path("handover.toml")).args(args);
         command.env_remove("STATE_DIRECTORY").stdin(Stdio::null());
         command
     }
 
-    fn handover(&self, args: &[&str]) -> Ran {
+    pub(crate) fn handover(&self, args: &[&str]) -> Ran {
         Ran(self.command(args).output().unwrap())
     }
 
@@ -198,16 +198,21 @@ impl Pair {
 
     /// An ssh with the sink's key, as a hacked sink would use it.
     fn ssh(&self, before: &[&str], words: &[&str]) -> Ran {
+        self.ssh_by("id", before, words, Stdio::null())
+    }
+
+    /// The same with another key, and with something to say.
+    pub(crate) fn ssh_by(&self, key: &str, before: &[&str], words: &[&str], stdin: Stdio) -> Ran {
         let mut command = Command::new("ssh");
         command.args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentityAgent=none", "-i"]);
-        command.arg(self.sshd.path("id")).arg("-o");
+        command.arg(self.sshd.path(key)).arg("-o");
         command.arg(format!("UserKnownHostsFile={}", self.sshd.path("known_hosts").display()));
         command.args(["-p", &self.sshd.port.to_string()]).args(before);
-        command.arg(format!("{}@127.0.0.1", user())).args(words).stdin(Stdio::null());
+        command.arg(format!("{}@127.0.0.1", user())).args(words).stdin(stdin);
         Ran(command.output().unwrap())
     }
 
-    fn stored(&self) -> Vec<String> {
+    pub(crate) fn stored(&self) -> Vec<String> {
         names(&self.path("sink/store/shop"))
     }
 
@@ -225,25 +230,25 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 /// What a program did.
-struct Ran(Output);
+pub(crate) struct Ran(pub(crate) Output);
 
 impl Ran {
-    fn code(&self) -> i32 {
+    pub(crate) fn code(&self) -> i32 {
         self.0.status.code().unwrap()
     }
 
-    fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         String::from_utf8_lossy(&self.0.stderr).into_owned()
     }
 
     #[track_caller]
-    fn ok(self) -> Self {
+    pub(crate) fn ok(self) -> Self {
         assert_eq!(self.code(), 0, "{}", self.said());
         self
     }
 
     #[track_caller]
-    fn fails(self, code: i32, words: &[&str]) {
+    pub(crate) fn fails(self, code: i32, words: &[&str]) {
         let said = self.said();
         assert_eq!(self.code(), code, "{said}");
         for word in words {
@@ -271,7 +276,7 @@ fn a_generation_crosses_the_line_and_is_acknowledged_in_four_sessions() {
     assert_eq!(names(&pair.path("state/sink/ssh")), Vec::<String>::new());
 }
 
-fn walk(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn walk(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -575,7 +580,7 @@ fn setting_up_twice_changes_nothing_and_a_dry_run_never_does() {
 }
 
 /// A second generation with this much that no compression makes smaller.
-fn big(pair: &Pair, bytes: usize) {
+pub(crate) fn big(pair: &Pair, bytes: usize) {
     pair.handover(&["sink", "run"]).ok();
     let mut noise = File::open("/dev/urandom").unwrap();
     let mut file = File::create(pair.path("www/big")).unwrap();

@@ -18,7 +18,7 @@ const TWICE: u64 = 64 * MEGA;
 fn a_line_that_is_cut_in_the_middle_of_a_gigabyte_costs_little_when_it_is_back() {
     let lab = Lab::new();
     let shop = pair::source(&lab, "shop", Image::Host, WWW);
-    let vault = pair::sink(&lab, "vault", "stall_timeout = \"10s\"\n");
+    let vault = pair::sink(&lab, "vault", "stall_timeout = \"3m\"\n");
     pair::enroll(&vault, &shop);
     // One large file, and many that are not.
     shop.must(

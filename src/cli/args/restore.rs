@@ -1,11 +1,11 @@
 //! `handover restore`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 
 use super::Which;
-use crate::{manifest::Seal, sys::name::Name};
+use crate::{config, manifest::Seal, sys::name::Name};
 
 /// `handover restore`.
 #[derive(Debug, Args)]
@@ -104,12 +104,12 @@ pub struct ListArgs {
 /// `handover restore grant`.
 #[derive(Debug, Args)]
 pub struct RestoreGrantArgs {
-    /// A file with the sink's public key, or `-` for standard input
+    /// A file with the public key that `handover sink deliver --show-key` prints on the sink, or `-` for standard input
     #[arg(long, value_name = "FILE", required_unless_present_any = ["list", "revoke"])]
     pub key: Option<PathBuf>,
-    /// For how long, as 2h
-    #[arg(long = "for", value_name = "TIME", default_value = "2h")]
-    pub time: String,
+    /// For how long, as 90m or 2h; a week at most
+    #[arg(long = "for", value_name = "TIME", default_value = "2h", value_parser = config::duration_of_text)]
+    pub time: Duration,
     /// Let it in only from these addresses, as sshd's `from=` takes them
     #[arg(long, value_name = "ADDRESS")]
     pub from: Option<String>,
@@ -117,8 +117,11 @@ pub struct RestoreGrantArgs {
     #[arg(long, conflicts_with_all = ["key", "revoke"])]
     pub list: bool,
     /// Take the access of this key away, or of all
-    #[arg(long, value_name = "FINGERPRINT|all", conflicts_with = "key")]
+    #[arg(long, value_name = "KEY|FINGERPRINT|all", conflicts_with = "key")]
     pub revoke: Option<String>,
+    /// The file to add it to, where sshd does not look in the user's home (its `AuthorizedKeysFile`)
+    #[arg(long, value_name = "FILE")]
+    pub authorized_keys: Option<PathBuf>,
     /// Show what would be changed, change nothing
     #[arg(long)]
     pub dry_run: bool,

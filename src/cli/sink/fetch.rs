@@ -43,7 +43,7 @@ pub(in crate::cli) fn connect(
 pub(in crate::cli) fn host_of(sink: &config::Sink, name: &Name, place: &config::Host) -> ssh::Host {
     ssh::Host {
         name: name.clone(),
-        channel: sink::channel(sink.role),
+        purpose: ssh::Purpose::Fetch(sink::channel(sink.role)),
         host: place.host.clone(),
         port: place.port,
         user: place.user.clone(),

@@ -61,7 +61,7 @@ pub(super) fn list(context: &Context, sink: &Sink<'_>, names: &[Name]) -> Outcom
         strange.iter().for_each(|s| show::talk(&format!("warning: {}: {}", source.name, s.why)));
         let (condemned, _) = kept.condemned().map_err(|e| sink.refuse(&e))?;
         rows.extend(condemned.into_iter().map(|c| {
-            let stored = Stored { found: c.found, receipt: c.receipt, marks: Default::default() };
+            let stored = Stored { found: c.found, receipt: c.receipt, marks: c.marks };
             Row { state: "condemned", ..row(&source.name, &stored) }
         }));
     }
@@ -69,12 +69,12 @@ pub(super) fn list(context: &Context, sink: &Sink<'_>, names: &[Name]) -> Outcom
         return Ok(show::json(&rows));
     }
     let lines = rows.iter().map(|r| {
-        let mut state = vec![if r.verified {
-            format!("{}, verified", r.state)
-        } else {
-            format!("{}, not verified", r.state)
-        }];
-        state.extend((r.damaged > 0).then(|| format!("{} DAMAGED", r.damaged)));
+        let proven = match (r.damaged, r.verified) {
+            (1.., _) => format!("DAMAGED ({})", show::count(r.damaged, "file", "files")),
+            (0, true) => "verified".to_owned(),
+            (0, false) => "not verified".to_owned(),
+        };
+        let mut state = vec![format!("{}, {proven}", r.state)];
         state.extend(r.pinned.as_ref().map(|p| format!("pinned: {}", sys::show(p.as_bytes()))));
         state.extend(
             (!r.failed_elements.is_empty()).then(|| format!("failed: {}", r.failed_elements.join(", "))),

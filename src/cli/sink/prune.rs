@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{Outcome, Sink};
 use crate::{
     cli::{Context, show},
-    report::Exit,
+    report::{self, Exit},
     sink::prune,
     store::retention::Verdict,
     sys::{clock, name::Name},
@@ -53,15 +53,16 @@ pub(super) fn plan(context: &Context, sink: &Sink<'_>, names: &[Name]) -> Outcom
 
 /// Does it.
 pub(super) fn now(context: &Context, sink: &Sink<'_>, names: &[Name]) -> Outcome {
+    let mut exit = Exit::Ok;
     for source in sink.named(names)? {
         let (store, _lock) = sink.locked(&source.name, "prune")?;
-        let condemned =
-            prune::prune(&store, source, sink.config, clock::now()).map_err(|e| sink.refuse(&e))?;
+        let pruned = prune::prune(&store, source, sink.config, clock::now()).map_err(|e| sink.refuse(&e))?;
+        show::findings(source.name.as_str(), &pruned.findings, context.quiet);
+        exit = exit.worst(report::exit_of(&pruned.findings));
         if !context.quiet {
-            condemned
-                .iter()
-                .for_each(|c| show::talk(&format!("{}: {} condemned: {}", source.name, c.id, c.reason)));
+            let condemned = pruned.condemned.iter();
+            condemned.for_each(|(id, why)| show::talk(&format!("{}: {id} condemned: {why}", source.name)));
         }
     }
-    Ok(Exit::Ok)
+    Ok(exit)
 }

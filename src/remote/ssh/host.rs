@@ -13,13 +13,22 @@ use crate::{
     sys::{name::Name, show},
 };
 
+/// What a connection is for: what a person must do so that it works differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To fetch from the gate of a channel.
+    Fetch(Channel),
+    /// To deliver to a restore gate.
+    Deliver,
+}
+
 /// A gate on another host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
     /// The name of the source, for messages.
     pub name: Name,
-    /// What is fetched from it, for messages.
-    pub channel: Channel,
+    /// What for, for messages.
+    pub purpose: Purpose,
     /// A host name or an address.
     pub host: String,
     /// The port of its ssh server.
@@ -133,7 +142,7 @@ pub(super) fn quoted(path: &Path) -> Result<OsString> {
 pub(super) fn example() -> Host {
     Host {
         name: "shop".parse().unwrap(),
-        channel: Channel::Data,
+        purpose: Purpose::Fetch(Channel::Data),
         host: "shop.example.org".to_owned(),
         port: 22,
         user: "dataBackupSource".to_owned(),

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::{Error, Host};
+use super::{Error, Host, Purpose};
 use crate::{manifest::Channel, remote::said::Said, sys::show};
 
 /// Why there is no connection.
@@ -21,10 +21,10 @@ pub(super) fn failed(log: &str, host: &Host) -> Error {
             ),
             format!(
                 "ask who runs it. Only if it was set up anew: compare with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on it, \
-                 then `ssh-keygen -R '{}' -f {}` and `{}` here",
+                 then here `ssh-keygen -R '{}' -f {}`; {}",
                 show(host.known_as().as_bytes()),
                 path(&host.known_hosts),
-                enroll_line(host)
+                pin_line(host)
             ),
         );
     }
@@ -32,7 +32,7 @@ pub(super) fn failed(log: &str, host: &Host) -> Error {
         let which = if host.jump.is_some() { format!("{at}, or a host on the way to it,") } else { at };
         return access(
             format!("the host key of {which} is not in {}: nothing was sent to it", path(&host.known_hosts)),
-            format!("`{}` shows its fingerprint and pins it", enroll_line(host)),
+            pin_line(host),
         );
     }
     if let Some(line) = line_with(log, &["Load key ", "UNPROTECTED PRIVATE KEY", "are too open"]) {
@@ -82,33 +82,45 @@ fn fingerprint(log: &str) -> Option<String> {
     print.starts_with("SHA256:").then(|| show(print.trim_end_matches('.').as_bytes()))
 }
 
-/// The command by which the key gets its place on the source.
+/// The command by which the key gets its place on the other host.
 pub(super) fn authorize_line(host: &Host) -> String {
     let mut public = host.identity.clone().into_os_string();
     public.push(".pub");
-    let authorize = match host.channel {
-        Channel::Data => "handover source authorize",
-        Channel::Logs => "handover source authorize --channel logs",
+    let command = |key: &str| match host.purpose {
+        Purpose::Fetch(Channel::Data) => format!("handover source authorize {key}"),
+        Purpose::Fetch(Channel::Logs) => format!("handover source authorize --channel logs {key}"),
+        Purpose::Deliver => format!("handover restore grant --key {key} --for 2h"),
     };
     match std::fs::read_to_string(&public) {
         Ok(key) if !key.trim().contains(['\'', '\n']) && key.len() < 4096 => {
-            format!("echo '{}' | {authorize} -", show(key.trim().as_bytes()))
+            format!("echo '{}' | {}", show(key.trim().as_bytes()), command("-"))
         }
-        _ => format!("{authorize} FILE, where FILE has the content of {}", path(Path::new(&public))),
+        _ => format!("{}, where FILE has the content of {}", command("FILE"), path(Path::new(&public))),
     }
 }
 
-fn enroll_line(host: &Host) -> String {
+/// What shows the fingerprint of the host's key, and pins it.
+fn pin_line(host: &Host) -> String {
     let port = if host.port == 22 { String::new() } else { format!(" --port {}", host.port) };
     let jump = host.jump.as_ref().map_or_else(String::new, |jump| format!(" --jump {jump}"));
-    format!("{} enroll {} {}{port}{jump}", sink(host), host.name, show(host.host.as_bytes()))
+    let (name, at) = (&host.name, show(host.host.as_bytes()));
+    match host.purpose {
+        Purpose::Fetch(_) => {
+            let sink = sink(host);
+            format!("`{sink} enroll {name} {at}{port}{jump}` shows its fingerprint and pins it")
+        }
+        Purpose::Deliver => format!(
+            "on it, `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` shows its fingerprint; then here `handover sink deliver {name} \
+             --to {at}{port}{jump} --fingerprint SHA256:…`"
+        ),
+    }
 }
 
-/// The command that fetches from there.
+/// The command that uses the connection.
 fn sink(host: &Host) -> &'static str {
-    match host.channel {
-        Channel::Data => "handover sink",
-        Channel::Logs => "handover logsink",
+    match host.purpose {
+        Purpose::Fetch(Channel::Data) | Purpose::Deliver => "handover sink",
+        Purpose::Fetch(Channel::Logs) => "handover logsink",
     }
 }
 
@@ -167,9 +179,9 @@ Host key verification failed.\r
         let (why, fix) = both("dataBackupSource@shop.example.org: Permission denied (publickey).\r\n");
         assert!(why.starts_with("shop.example.org does not let dataBackupSource in with the key"), "{why}");
         assert!(fix.contains("handover source authorize FILE"), "{fix}");
-        let logs = Host { channel: Channel::Logs, ..example() };
+        let logs = Host { purpose: Purpose::Fetch(Channel::Logs), ..example() };
         assert!(authorize_line(&logs).starts_with("handover source authorize --channel logs FILE"));
-        assert_eq!(enroll_line(&logs), "handover logsink enroll shop shop.example.org");
+        assert!(pin_line(&logs).starts_with("`handover logsink enroll shop shop.example.org` shows"));
         let (why, _) = both("Load key \"/etc/x\": error in libcrypto\r\nx@y: Permission denied (publickey).");
         assert!(why.ends_with("cannot be used: Load key \"/etc/x\": error in libcrypto"), "{why}");
     }

@@ -70,9 +70,11 @@ fn what_is_whole_is_published_by_one_name_and_nothing_else_is_left() {
         verify_sealed(&home.point.dir().open_dir(ID).unwrap(), home.sample.seal, &Effort::quiet(1)).unwrap();
     assert!(left.is_whole() && left.extra.is_empty(), "{left:?}");
     assert!(!home.path(ID).join("data/e/.part-x").exists());
-    // The same again finds it there, and reads it again.
+    // The same again finds it there, and reads it again; what a cut right after the rename left goes.
+    std::fs::write(home.path(&note_of(&home.sample.id)), "").unwrap();
     assert_eq!(home.begin().unwrap(), Beginning::There);
     assert!(matches!(home.publish().unwrap(), Publication::Already(_)));
+    assert_eq!(home.names(), [ID, "by hand"]);
     std::fs::remove_file(home.path(ID).join("data/e/a")).unwrap();
     assert!(matches!(home.publish(), Err(Refusal::InTheWay { .. })));
 }

@@ -21,10 +21,7 @@ impl HandoverPoint {
             Some(stat) if stat.st_size.unsigned_abs() > limit => {
                 // The limit is looked at before each line, so the file is never much longer.
                 let bytes = self.gate.read(name, limit.saturating_mul(2))?;
-                let middle = bytes.len() / 2;
-                let cut =
-                    bytes[middle..].iter().position(|b| *b == b'\n').map_or(bytes.len(), |n| middle + n + 1);
-                self.tell_gate(name, &bytes[cut..])?;
+                self.tell_gate(name, durable::younger_half(&bytes))?;
             }
             Some(_) => {}
         }

@@ -8,14 +8,14 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    CONDEMNED_NOTE, HandoverPoint,
+    CONDEMNED_NOTE, HandoverPoint, Listing, bear,
     decide::{Leftover, leftover},
     hold::Changing,
     owned, receipt_in,
 };
 use crate::{
     manifest::{GenerationId, names, receipt},
-    store::{Found, Result},
+    store::{Error, Found, Result},
     sys::{Dir, durable, show},
 };
 
@@ -45,53 +45,70 @@ impl std::fmt::Display for Recovered {
 
 impl HandoverPoint {
     /// Deletes drafts, finishes deletions and acceptances, and sweeps temporary files. For the start of a collect, when no
-    /// other collect runs.
-    pub fn recover(&self, now: Timestamp) -> Result<Vec<Recovered>> {
-        let mut done = Vec::new();
+    /// other collect runs. What is wrong with one entry stops nothing.
+    pub fn recover(&self, now: Timestamp) -> Result<Listing<Recovered>> {
+        let mut done = Listing::default();
         let collecting = &self.private()?.collecting;
         for name in collecting.names()? {
             durable::remove_tree(collecting, &name)?;
-            done.push(Recovered::Draft(name));
+            done.items.push(Recovered::Draft(name));
         }
         {
             let changing = self.changing()?;
             for dir in [&self.gate, &self.outgoing, &self.store] {
                 sweep(dir)?;
             }
-            self.recover_waiting(now, &changing, &mut done)?;
+            for found in Found::list(&self.outgoing)?.0 {
+                let recovered = self.recover_waiting(&found, now, &changing);
+                done.items.extend(bear(recovered, found.id().as_ref(), &mut done.strange)?.flatten());
+            }
             for found in Found::list(&self.store)?.0 {
-                let dir = self.store.open_dir(found.id())?;
-                sweep(&dir)?;
-                durable::remove_file(&dir, CONDEMNED_NOTE)?;
+                bear(clear(&self.store, found.id()), found.id().as_ref(), &mut done.strange)?;
             }
         }
-        done.extend(self.finish_deletions()?.into_iter().map(Recovered::Deletion));
+        let deletions = self.finish_deletions()?;
+        done.items.extend(deletions.items.into_iter().map(Recovered::Deletion));
+        done.strange.extend(deletions.strange);
         Ok(done)
     }
 
-    fn recover_waiting(&self, now: Timestamp, changing: &Changing, done: &mut Vec<Recovered>) -> Result<()> {
-        for found in Found::list(&self.outgoing)?.0 {
-            let dir = self.outgoing.open_dir(found.id())?;
-            sweep(&dir)?;
-            durable::remove_file(&dir, CONDEMNED_NOTE)?;
-            let id = found.id().clone();
-            let stored = self.store.open_dir_if_any(&id)?;
-            let stored = stored.map(|dir| Found::load(&dir, &id).ok().map(|s| s.seal));
-            match leftover(&found.seal, stored, receipt_in(&dir, &found)?.is_some()) {
-                Leftover::Waits => {}
-                Leftover::Duplicate => {
-                    self.condemn(&self.outgoing, &found, "the Source-Store holds the same", now, changing)?;
-                    done.push(Recovered::Duplicate(id));
-                }
-                Leftover::Accepted => {
-                    let receipt = dir.read(names::RECEIPT, receipt::LIMIT)?;
-                    self.finish_accept(&found, &receipt, now, changing)?;
-                    done.push(Recovered::Acceptance(id));
-                }
+    fn recover_waiting(
+        &self,
+        found: &Found,
+        now: Timestamp,
+        changing: &Changing,
+    ) -> Result<Option<Recovered>> {
+        let id = found.id().clone();
+        let dir = clear(&self.outgoing, &id)?;
+        let stored = match self.store.open_dir(&id) {
+            Ok(dir) => Some(Found::load(&dir, &id).ok().map(|s| s.seal)),
+            Err(e) if e.is_not_found() => None,
+            Err(e) if e.is_storage() => return Err(e.into()),
+            // A link or a file: whatever it is, it is in the way.
+            Err(_) => Some(None),
+        };
+        match leftover(&found.seal, stored, receipt_in(&dir, found)?.is_some()) {
+            Leftover::Waits => Ok(None),
+            Leftover::Duplicate => {
+                self.condemn(&self.outgoing, found, "the Source-Store holds the same", now, changing)?;
+                Ok(Some(Recovered::Duplicate(id)))
+            }
+            Leftover::Accepted => {
+                let receipt = dir.read(names::RECEIPT, receipt::LIMIT)?;
+                self.finish_accept(found, &receipt, now, changing)?;
+                Ok(Some(Recovered::Acceptance(id)))
             }
         }
-        Ok(())
     }
+}
+
+/// Removes from a generation what a cut step left in it: temporary files, and the note of a condemnation that did not
+/// come to its move.
+fn clear(parent: &Dir, id: &GenerationId) -> Result<Dir> {
+    let dir = parent.open_dir(id)?;
+    sweep(&dir)?;
+    durable::remove_file(&dir, CONDEMNED_NOTE).map_err(Error::from)?;
+    Ok(dir)
 }
 
 /// Removes the temporary files that a cut left in a folder. Only for who holds the lock for changes: there, no temporary

@@ -5,15 +5,38 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{HandoverPoint, Waiting, owned};
+use super::{HandoverPoint, Listing, Waiting, bear, owned, rejected_paths};
 use crate::{
     manifest::{Bytes, Channel, GenerationId, Seal, names},
     store::{Error, Found, Result, found},
-    sys::{Dir, name::Name},
+    sys::{Dir, name::Name, show},
 };
 
 /// No `rejected.json` is larger: the longest list of paths that a gate takes, each byte escaped.
 const LIMIT: u64 = 32 * 1024 * 1024;
+/// So much is taken from the notes of all waiting generations together: bytes of their paths, and so many paths. The
+/// transport user can write such a note too, and what is read of it is held in memory.
+pub(super) const PATHS: Room = Room { bytes: 4 * 1024 * 1024, paths: 200_000 };
+
+/// What may still be taken.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    bytes: usize,
+    paths: usize,
+}
+
+impl Room {
+    /// Takes a path of so many bytes off; false if it does not fit.
+    pub(super) fn take(&mut self, bytes: usize) -> bool {
+        match (self.bytes.checked_sub(bytes), self.paths.checked_sub(1)) {
+            (Some(bytes), Some(paths)) => {
+                *self = Self { bytes, paths };
+                true
+            }
+            _ => false,
+        }
+    }
+}
 
 /// What the sink found damaged in a waiting generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +45,8 @@ pub struct Rejected {
     pub at: Option<Timestamp>,
     /// Paths as the manifest has them.
     pub paths: Vec<Vec<u8>>,
+    /// Why the note cannot be used; then it names no paths, and rejects all the same.
+    pub flaw: Option<String>,
 }
 
 /// What became of an attempt to reject.
@@ -45,7 +70,7 @@ pub struct Rejections {
 }
 
 /// The content of `rejected.json`.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct File {
     format: u32,
     id: GenerationId,
@@ -54,20 +79,32 @@ struct File {
     paths: Vec<Bytes>,
 }
 
+/// The same without its paths, which [`rejected_paths::read`] reads.
+#[derive(Deserialize)]
+struct Head {
+    id: GenerationId,
+    seal: Seal,
+    at: Timestamp,
+}
+
 impl Rejected {
-    /// Reads the note in a generation's folder. One that cannot be read still rejects: the doubt is about content.
-    pub(super) fn load(dir: &Dir, found: &Found) -> Result<Option<Self>> {
+    /// Reads the note in a generation's folder. One that cannot be used still rejects: the doubt is about content.
+    pub(super) fn load(dir: &Dir, found: &Found, room: &mut Room) -> Result<Option<Self>> {
+        let unusable = |flaw: String| Ok(Some(Self { at: None, paths: Vec::new(), flaw: Some(flaw) }));
         let bytes = match dir.read_if_any(names::REJECTED, LIMIT) {
             Ok(None) => return Ok(None),
+            Ok(Some(bytes)) => bytes,
             Err(e) if e.is_storage() => return Err(e.into()),
-            other => other.unwrap_or_default().unwrap_or_default(),
+            Err(e) => return unusable(e.to_string()),
         };
-        let file: Option<File> = serde_json::from_slice(&bytes).ok();
-        let (at, paths) = match file.filter(|f| f.id == *found.id() && f.seal == found.seal) {
-            Some(file) => (Some(file.at), file.paths.into_iter().map(|path| path.0).collect()),
-            None => (None, Vec::new()),
-        };
-        Ok(Some(Self { at, paths }))
+        let head = serde_json::from_slice::<Head>(&bytes);
+        match head.and_then(|head| rejected_paths::read(&bytes, room).map(|paths| (head, paths))) {
+            Ok((head, paths)) if head.id == *found.id() && head.seal == found.seal => {
+                Ok(Some(Self { at: Some(head.at), paths, flaw: None }))
+            }
+            Ok(_) => unusable(format!("its {} is that of another generation", names::REJECTED)),
+            Err(e) => unusable(format!("its {}: {}", names::REJECTED, show(e.to_string().as_bytes()))),
+        }
     }
 }
 
@@ -87,7 +124,7 @@ impl HandoverPoint {
         if found.seal != *seal {
             return Ok(Rejection::OtherSeal);
         }
-        if let Some(Rejected { at: Some(_), paths }) = Rejected::load(&dir, &found)? {
+        if let Some(Rejected { at: Some(_), paths, .. }) = Rejected::load(&dir, &found, &mut { PATHS })? {
             return Ok(Rejection::Rejected(paths.len()));
         }
         let count = paths.len();
@@ -114,31 +151,32 @@ impl HandoverPoint {
         Ok(all)
     }
 
-    /// Condemns rejected generations of logs whose content was handed over again in a later one; gives those that it
-    /// condemned.
-    pub fn clear_repeated(&self, repeated: &[GenerationId], now: Timestamp) -> Result<Vec<GenerationId>> {
+    /// Condemns rejected generations of logs whose content was handed over again in a later one.
+    pub fn clear_repeated(&self, repeated: &[GenerationId], now: Timestamp) -> Result<Listing<GenerationId>> {
         let changing = self.changing()?;
-        let mut cleared = Vec::new();
+        let mut cleared = Listing::default();
         for Waiting { found, rejected, reading, .. } in self.list_waiting(&changing)?.items {
             if rejected.is_some() && !reading && repeated.contains(found.id()) {
                 let why = "rejected by the sink, and handed over again";
-                self.condemn(&self.outgoing, &found, why, now, &changing)?;
-                cleared.push(found.generation.id);
+                let condemned = self.condemn(&self.outgoing, &found, why, now, &changing);
+                if bear(condemned, found.id().as_ref(), &mut cleared.strange)?.is_some() {
+                    cleared.items.push(found.generation.id);
+                }
             }
         }
         Ok(cleared)
     }
 
     /// Condemns the rejected generations whose place newer ones have taken: for each element that was good in it there is
-    /// a newer good copy, waiting and not rejected, or accepted. Logs hold what no later generation holds again: they stay.
-    pub fn clear_rejected(&self, handled: &Rejections, now: Timestamp) -> Result<Vec<GenerationId>> {
+    /// a newer good copy, waiting and not rejected, or accepted. What is wrong with one stops nothing. Logs hold what no later generation holds again: they stay.
+    pub fn clear_rejected(&self, handled: &Rejections, now: Timestamp) -> Result<Listing<GenerationId>> {
         let changing = self.changing()?;
         let mut waiting: BTreeMap<GenerationId, Waiting> =
             self.list_waiting(&changing)?.items.into_iter().map(|w| (w.found.id().clone(), w)).collect();
         let stored = self.list_stored(&changing)?.items.into_iter().map(|s| s.found);
         let mut all: Vec<Found> = stored.chain(waiting.values().map(|w| w.found.clone())).collect();
         found::sort(&mut all);
-        let (mut good, mut cleared) = (BTreeSet::new(), Vec::new());
+        let (mut good, mut cleared) = (BTreeSet::new(), Listing::default());
         // From the newest down, so that `good` is what newer ones hold.
         for one in all.into_iter().rev() {
             let elements = elements_ok(&one);
@@ -148,14 +186,11 @@ impl HandoverPoint {
             };
             let replaced = one.generation.channel == Channel::Data && elements.is_subset(&good);
             if replaced && !reading && handled.ids.contains(one.id()) {
-                self.condemn(
-                    &self.outgoing,
-                    &one,
-                    "rejected by the sink, and collected again",
-                    now,
-                    &changing,
-                )?;
-                cleared.push(one.generation.id);
+                let why = "rejected by the sink, and collected again";
+                let condemned = self.condemn(&self.outgoing, &one, why, now, &changing);
+                if bear(condemned, one.id().as_ref(), &mut cleared.strange)?.is_some() {
+                    cleared.items.push(one.generation.id);
+                }
             }
         }
         Ok(cleared)

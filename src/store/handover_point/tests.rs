@@ -269,12 +269,12 @@ fn the_transport_user_can_accept() {
     for hour in 2..5 {
         home.seal_and_accept(hour);
     }
-    assert_eq!(gone(home.point.prune(1, at(9)).unwrap()), [id(1), id(2), id(3)]);
+    assert_eq!(gone(home.point.prune(1, at(9)).unwrap().items), [id(1), id(2), id(3)]);
     as_transport_user(|| {
         let point = HandoverPoint::open_for_gate(&home.path()).unwrap();
         assert_eq!(point.condemned().unwrap().items.iter().filter(|c| c.note.is_some()).count(), 3);
         assert_eq!(point.stored().unwrap().items[0].receipt.as_ref().unwrap().id, id(4));
-        assert_eq!(point.purge_condemned(DAY, at(40)).unwrap().len(), 3);
+        assert_eq!(point.purge_condemned(DAY, at(40)).unwrap().items.len(), 3);
     });
     assert_eq!(home.names("condemned"), [""; 0]);
 }
@@ -303,8 +303,8 @@ fn an_accept_that_was_cut_at_any_step_ends_the_same_when_it_is_run_again() {
         let recovered = home(Channel::Data);
         let sealed = recovered.seal(1);
         cut(&recovered, &sealed);
-        let done = recovered.point.recover(at(2)).unwrap();
-        assert_eq!(recovered.point.recover(at(2)).unwrap(), []);
+        let done = recovered.point.recover(at(2)).unwrap().items;
+        assert_eq!(recovered.point.recover(at(2)).unwrap().items, []);
         assert_eq!(recovered.copies(sealed.id()), 1);
         if what == "receipt" {
             assert_eq!(done, [Recovered::Acceptance(id(1))]);
@@ -349,8 +349,8 @@ fn a_receipt_for_something_else_moves_nothing() {
 fn what_retention_took_before_the_receipt_came_is_gone_and_can_still_be_taken_back() {
     let home = home(Channel::Data);
     let sealed: Vec<Sealed> = (1..=4).map(|hour| home.seal(hour)).collect();
-    assert_eq!(gone(home.point.drop_eldest_waiting(2, at(5)).unwrap()), [id(1), id(2)]);
-    assert_eq!(home.point.drop_eldest_waiting(2, at(5)).unwrap(), []);
+    assert_eq!(gone(home.point.drop_eldest_waiting(2, at(5)).unwrap().items), [id(1), id(2)]);
+    assert_eq!(home.point.drop_eldest_waiting(2, at(5)).unwrap().items, []);
     assert_eq!(accept(&home, &sealed[0]), Acceptance::Gone);
     let other = Digest::of(b"other");
     let answer = home.point.accept(&id(1), &other, &receipt(&id(1), &other), at(5)).unwrap();
@@ -377,7 +377,7 @@ fn accepted_logs_leave_their_receipt_and_can_be_offered_again() {
     assert_eq!(home.point.undo(sealed.id()).unwrap(), Some(Place::Waiting));
     assert_eq!(home.names("store"), [""; 0]);
     assert!(matches!(accept(&home, &sealed), Acceptance::Accepted(_)));
-    assert_eq!(home.point.purge_condemned(DAY, at(40)).unwrap(), [id(1)]);
+    assert_eq!(home.point.purge_condemned(DAY, at(40)).unwrap().items, [id(1)]);
     assert!(matches!(accept(&home, &sealed), Acceptance::Already(_)));
 }
 
@@ -395,7 +395,7 @@ fn an_accept_of_logs_that_was_cut_between_receipt_and_move_is_finished() {
         );
         put(&home.point.store, "20261123T040000Z.receipt.toml", &text, home.point.new_file_owner());
         if with_recover {
-            assert_eq!(home.point.recover(at(2)).unwrap(), [Recovered::Acceptance(id(1))]);
+            assert_eq!(home.point.recover(at(2)).unwrap().items, [Recovered::Acceptance(id(1))]);
         } else {
             assert!(matches!(accept(&home, &sealed), Acceptance::Accepted(_)));
         }
@@ -408,7 +408,7 @@ fn an_accept_of_logs_that_was_cut_between_receipt_and_move_is_finished() {
 fn logs_are_never_dropped_from_a_full_handover_point() {
     let home = home(Channel::Logs);
     (1..=5).for_each(|hour| drop(home.seal(hour)));
-    assert_eq!(home.point.drop_eldest_waiting(1, at(6)).unwrap(), []);
+    assert_eq!(home.point.drop_eldest_waiting(1, at(6)).unwrap().items, []);
     assert_eq!(waiting(&home).len(), 5);
 }
 
@@ -421,11 +421,11 @@ fn the_source_store_keeps_so_many_and_always_the_newest_good_copy_of_each_elemen
         let sealed = home.seal_with(hour, &[("www", true), ("db", db)]);
         accept(&home, &sealed);
     }
-    let list = home.point.prune(2, at(9)).unwrap();
+    let list = home.point.prune(2, at(9)).unwrap().items;
     assert_eq!(list, [Gone { id: id(2), why: "not among the last 2".into() }]);
     assert_eq!(stored(&home), [id(1), id(3), id(4)]);
-    assert_eq!(home.point.prune(2, at(9)).unwrap(), []);
-    assert_eq!(home.point.prune(0, at(9)).unwrap().len(), 1);
+    assert_eq!(home.point.prune(2, at(9)).unwrap().items, []);
+    assert_eq!(home.point.prune(0, at(9)).unwrap().items.len(), 1);
     assert_eq!(stored(&home), [id(1), id(4)]);
 }
 
@@ -439,18 +439,18 @@ fn what_is_being_read_is_neither_dropped_nor_pruned_nor_purged() {
         home.point.waiting().unwrap().items.iter().map(|w| w.reading).collect::<Vec<_>>(),
         [true, false, false]
     );
-    assert_eq!(gone(home.point.drop_eldest_waiting(1, at(4)).unwrap()), [id(2)]);
+    assert_eq!(gone(home.point.drop_eldest_waiting(1, at(4)).unwrap().items), [id(2)]);
     assert!(matches!(accept(&home, &home_sealed(&home, 1)), Acceptance::Accepted(_)));
     home.seal_and_accept(4);
-    assert_eq!(home.point.prune(1, at(5)).unwrap(), []);
+    assert_eq!(home.point.prune(1, at(5)).unwrap().items, []);
     drop(held);
-    assert_eq!(gone(home.point.prune(1, at(5)).unwrap()), [id(1)]);
+    assert_eq!(gone(home.point.prune(1, at(5)).unwrap().items), [id(1)]);
 
     let condemned = dir(&home, "condemned", &id(1));
     assert!(crate::sys::lock::try_shared_on(&condemned, condemned.path()).unwrap());
-    assert_eq!(home.point.purge_condemned(DAY, at(99)).unwrap(), [id(2)]);
+    assert_eq!(home.point.purge_condemned(DAY, at(99)).unwrap().items, [id(2)]);
     drop(condemned);
-    assert_eq!(home.point.purge_condemned(DAY, at(99)).unwrap(), [id(1)]);
+    assert_eq!(home.point.purge_condemned(DAY, at(99)).unwrap().items, [id(1)]);
 }
 
 /// The sealed generation of that hour as it lies there, to accept it later.
@@ -464,14 +464,14 @@ fn home_sealed(home: &Home, hour: i64) -> Sealed {
 fn condemned_ones_can_be_taken_back_until_the_time_is_over() {
     let home = home(Channel::Data);
     (1..=3).for_each(|hour| drop(home.seal_and_accept(hour)));
-    home.point.prune(1, at(10)).unwrap();
+    home.point.prune(1, at(10)).unwrap().items;
     let listing = home.point.condemned().unwrap();
     let note = listing.items[0].note.clone().unwrap();
     assert_eq!((note.at, note.why.as_str()), (at(10), "not among the last 1"));
-    assert_eq!(home.point.purge_condemned(DAY, at(33)).unwrap(), []);
+    assert_eq!(home.point.purge_condemned(DAY, at(33)).unwrap().items, []);
     assert_eq!(home.point.undo(&id(1)).unwrap(), Some(Place::Stored));
     assert!(dir(&home, "store", &id(1)).stat_if_any(CONDEMNED_NOTE).unwrap().is_none());
-    assert_eq!(home.point.purge_condemned(DAY, at(34)).unwrap(), [id(2)]);
+    assert_eq!(home.point.purge_condemned(DAY, at(34)).unwrap().items, [id(2)]);
     assert_eq!(stored(&home), [id(1), id(3)]);
 }
 
@@ -479,11 +479,11 @@ fn condemned_ones_can_be_taken_back_until_the_time_is_over() {
 fn a_condemned_one_without_a_note_or_from_the_future_gets_its_time_from_now_on() {
     let home = home(Channel::Data);
     (1..=3).for_each(|hour| drop(home.seal_and_accept(hour)));
-    home.point.prune(1, at(9000)).unwrap();
+    home.point.prune(1, at(9000)).unwrap().items;
     durable::remove_file(&dir(&home, "condemned", &id(1)), CONDEMNED_NOTE).unwrap();
-    assert_eq!(home.point.purge_condemned(DAY, at(10)).unwrap(), []);
-    assert_eq!(home.point.purge_condemned(DAY, at(33)).unwrap(), []);
-    assert_eq!(home.point.purge_condemned(DAY, at(34)).unwrap(), [id(1), id(2)]);
+    assert_eq!(home.point.purge_condemned(DAY, at(10)).unwrap().items, []);
+    assert_eq!(home.point.purge_condemned(DAY, at(33)).unwrap().items, []);
+    assert_eq!(home.point.purge_condemned(DAY, at(34)).unwrap().items, [id(1), id(2)]);
 }
 
 #[test]
@@ -495,7 +495,7 @@ fn a_condemnation_that_was_cut_before_the_move_leaves_the_generation_where_it_wa
         put(&Dir::open(home.path().join(place)).unwrap(), CONDEMNED_NOTE, b"format = 1", None);
     }
     assert_eq!((waiting(&home), stored(&home)), (vec![id(1)], vec![id(2)]));
-    assert_eq!(home.point.recover(at(3)).unwrap(), []);
+    assert_eq!(home.point.recover(at(3)).unwrap().items, []);
     assert!(dir(&home, "store", &id(2)).stat_if_any(CONDEMNED_NOTE).unwrap().is_none());
     assert!(matches!(accept(&home, &sealed), Acceptance::Accepted(_)));
 }
@@ -511,7 +511,7 @@ fn a_deletion_that_was_cut_is_finished_and_never_looks_like_a_generation() {
     .unwrap();
     assert!(home.point.condemned().unwrap().items.is_empty());
     assert_eq!(home.point.undo(&id(1)).unwrap(), None);
-    assert_eq!(home.point.recover(at(2)).unwrap(), [Recovered::Deletion("20261123T040000Z".into())]);
+    assert_eq!(home.point.recover(at(2)).unwrap().items, [Recovered::Deletion("20261123T040000Z".into())]);
     assert_eq!(home.names("condemned"), [""; 0]);
 }
 
@@ -530,10 +530,10 @@ fn a_copy_that_a_provider_put_back_makes_way() {
     // It waits again although it was accepted.
     copy("store/20261123T040000Z", "transport-outgoing");
     assert!(matches!(accept(&home, &sealed), Acceptance::Already(_)));
-    assert_eq!(home.point.recover(at(3)).unwrap(), [Recovered::Duplicate(id(1))]);
-    assert_eq!(home.point.recover(at(3)).unwrap(), []);
+    assert_eq!(home.point.recover(at(3)).unwrap().items, [Recovered::Duplicate(id(1))]);
+    assert_eq!(home.point.recover(at(3)).unwrap().items, []);
     // It is in the way of a condemnation.
-    assert_eq!(gone(home.point.prune(1, at(4)).unwrap()), [id(1)]);
+    assert_eq!(gone(home.point.prune(1, at(4)).unwrap().items), [id(1)]);
     assert_eq!(home.copies(&id(1)), 1);
 }
 
@@ -552,7 +552,7 @@ fn a_rejected_generation_is_marked_and_its_paths_are_read_afresh_next_time() {
     });
     assert_eq!(reject(vec![b"other".to_vec()]), Rejection::Rejected(2));
     let rejected = home.point.waiting().unwrap().items.remove(0).rejected.unwrap();
-    assert_eq!(rejected, Rejected { at: Some(at(2)), paths: paths.clone() });
+    assert_eq!(rejected, Rejected { at: Some(at(2)), paths: paths.clone(), flaw: None });
     assert_eq!(
         home.point.rejections().unwrap(),
         Rejections { ids: vec![id(1)], paths: paths.into_iter().collect() }
@@ -569,15 +569,15 @@ fn a_rejected_generation_goes_once_newer_ones_hold_all_that_was_good_in_it() {
     home.point.reject(first.id(), &first.seal(), vec![b"www/index".to_vec()], at(2)).unwrap();
     let handled = home.point.rejections().unwrap();
     home.seal_with(3, &[("www", true), ("db", false)]);
-    assert_eq!(home.point.clear_rejected(&handled, at(3)).unwrap(), []);
+    assert_eq!(home.point.clear_rejected(&handled, at(3)).unwrap().items, []);
     let second = home.seal_with(4, &[("db", true)]);
-    assert_eq!(home.point.clear_rejected(&Rejections::default(), at(4)).unwrap(), []);
+    assert_eq!(home.point.clear_rejected(&Rejections::default(), at(4)).unwrap().items, []);
     // Rejected after the collect had asked: it waits for the next one.
     home.point.reject(second.id(), &second.seal(), vec![], at(4)).unwrap();
-    assert_eq!(home.point.clear_rejected(&handled, at(4)).unwrap(), []);
+    assert_eq!(home.point.clear_rejected(&handled, at(4)).unwrap().items, []);
     home.seal_with(5, &[("db", true)]);
-    assert_eq!(home.point.clear_rejected(&handled, at(5)).unwrap(), [id(1)]);
-    assert_eq!(home.point.drop_eldest_waiting(7, at(5)).unwrap(), []);
+    assert_eq!(home.point.clear_rejected(&handled, at(5)).unwrap().items, [id(1)]);
+    assert_eq!(home.point.drop_eldest_waiting(7, at(5)).unwrap().items, []);
     assert_eq!(waiting(&home), [id(3), id(4), id(5)]);
 }
 
@@ -587,7 +587,8 @@ fn a_note_of_rejection_that_cannot_be_read_still_rejects() {
     let sealed = home.seal(1);
     put(&dir(&home, "transport-outgoing", sealed.id()), "rejected.json", b"{", None);
     let rejected = home.point.waiting().unwrap().items.remove(0).rejected.unwrap();
-    assert_eq!(rejected, Rejected { at: None, paths: vec![] });
+    assert_eq!((rejected.at, &rejected.paths), (None, &vec![]));
+    assert!(rejected.flaw.is_some(), "it is said that the note cannot be used");
     assert_eq!(
         home.point.reject(sealed.id(), &sealed.seal(), vec![b"a".to_vec()], at(2)).unwrap(),
         Rejection::Rejected(1)
@@ -606,8 +607,8 @@ fn a_draft_that_was_cut_is_deleted_and_what_was_sealed_stays() {
     // The cut came after generation.toml was written: still a draft, as the place is the state.
     put(draft.dir(), GENERATION, b"", None);
     drop(draft);
-    assert_eq!(home.point.recover(at(3)).unwrap(), [Recovered::Draft("20261123T050000Z".into())]);
-    assert_eq!(home.point.recover(at(3)).unwrap(), []);
+    assert_eq!(home.point.recover(at(3)).unwrap().items, [Recovered::Draft("20261123T050000Z".into())]);
+    assert_eq!(home.point.recover(at(3)).unwrap().items, []);
     assert_eq!((home.names("collecting").len(), waiting(&home)), (0, vec![id(1)]));
 }
 
@@ -628,10 +629,10 @@ fn strange_and_torn_things_are_told_and_break_nothing() {
     assert_eq!(home.point.stored().unwrap().strange.len(), 5);
     assert_eq!(home.point.condemned().unwrap().strange.len(), 5);
     assert_eq!((waiting(&home), stored(&home)), (vec![id(1)], vec![id(2)]));
-    assert_eq!(home.point.recover(at(3)).unwrap(), []);
+    assert_eq!(home.point.recover(at(3)).unwrap().items, []);
     assert!(matches!(accept(&home, &sealed), Acceptance::Accepted(_)));
-    assert_eq!(gone(home.point.prune(1, at(3)).unwrap()), [id(1)]);
-    assert_eq!(home.point.purge_condemned(DAY, at(3)).unwrap(), []);
+    assert_eq!(gone(home.point.prune(1, at(3)).unwrap().items), [id(1)]);
+    assert_eq!(home.point.purge_condemned(DAY, at(3)).unwrap().items, []);
     assert_eq!(home.point.stored().unwrap().strange.len(), 5);
 }
 
@@ -658,4 +659,104 @@ fn a_lock_that_is_passed_on_outlives_the_exec() {
     assert!(rustix::io::fcntl_getfd(&held.dir).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
     held.pass_on().unwrap();
     assert!(!rustix::io::fcntl_getfd(&held.dir).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+}
+
+// What the transport user can put there
+
+/// Runs every step of a collector over a home.
+fn every_step(home: &Home) -> Vec<Strange> {
+    let point = &home.point;
+    let mut strange = point.recover(at(50)).unwrap().strange;
+    strange.extend(point.waiting().unwrap().strange);
+    strange.extend(point.stored().unwrap().strange);
+    strange.extend(point.condemned().unwrap().strange);
+    let handled = point.rejections().unwrap();
+    strange.extend(point.purge_condemned(DAY, at(50)).unwrap().strange);
+    strange.extend(point.clear_rejected(&handled, at(50)).unwrap().strange);
+    strange.extend(point.drop_eldest_waiting(1, at(50)).unwrap().strange);
+    strange.extend(point.prune(1, at(50)).unwrap().strange);
+    strange.extend(point.recover(at(50)).unwrap().strange);
+    for hour in 0..9 {
+        point.locate(&id(hour)).unwrap();
+    }
+    strange
+}
+
+#[test]
+fn nothing_that_the_transport_user_plants_stops_a_collector_or_is_followed() {
+    let home = home(Channel::Data);
+    for hour in [1, 2] {
+        home.seal_and_accept(hour);
+    }
+    home.point.prune(1, at(3)).unwrap();
+    for hour in [3, 4] {
+        home.seal_and_accept(hour);
+    }
+    for hour in [5, 6, 7] {
+        home.seal(hour);
+    }
+    let treasure = home.folder.path().join("treasure");
+    std::fs::create_dir(&treasure).unwrap();
+    std::fs::write(treasure.join("file"), "x").unwrap();
+    let before = owners(&treasure);
+    let path = home.path();
+    as_transport_user(|| {
+        let link = |place: &str| std::os::unix::fs::symlink(&treasure, path.join(place)).unwrap();
+        for (place, hour) in [("transport-outgoing", 5), ("store", 3), ("condemned", 1)] {
+            // A folder where a note is to be written, over which nothing can be renamed.
+            let note = path.join(place).join(id(hour).as_str()).join("condemned.toml");
+            if note.exists() {
+                std::fs::remove_file(&note).unwrap();
+            }
+            std::fs::create_dir(&note).unwrap();
+            std::fs::write(path.join(place).join("foreign"), "x").unwrap();
+            link(&format!("{place}/a link"));
+            link(&format!("{place}/{}", id(8)));
+            std::fs::create_dir(path.join(place).join("20260101T000000Z")).unwrap();
+        }
+        let rejected = path.join("transport-outgoing").join(id(6).as_str()).join("rejected.json");
+        std::os::unix::fs::symlink(treasure.join("file"), rejected).unwrap();
+        let temporary = path.join("store/.generation.toml.0123456789ab");
+        std::os::unix::fs::symlink(treasure.join("file"), temporary).unwrap();
+        link(&format!("condemned/.deleting-{}", id(9)));
+    });
+    let strange = every_step(&home);
+    let told =
+        |words: &str| strange.iter().any(|s| s.why.contains(words) || s.name.to_string_lossy() == words);
+    assert!(told("condemned.toml") && told("foreign") && told("a link"), "{strange:?}");
+    assert_eq!((owners(&treasure), std::fs::read(treasure.join("file")).unwrap()), (before, b"x".to_vec()));
+    for hour in 1..=7 {
+        assert_eq!(home.copies(&id(hour)), 1, "{hour}");
+    }
+    // A new generation is handed over all the same.
+    let sealed = home.seal(10);
+    assert!(waiting(&home).contains(sealed.id()));
+}
+
+#[test]
+fn a_note_of_rejected_paths_is_read_only_as_far_as_it_is_one() {
+    let home = home(Channel::Data);
+    let sealed = home.seal(1);
+    let folder = dir(&home, "transport-outgoing", &id(1));
+    let read = |paths: &str| {
+        if folder.stat_if_any("rejected.json").unwrap().is_some() {
+            durable::remove_file(&folder, "rejected.json").unwrap();
+        }
+        let (id, seal) = (sealed.id(), sealed.seal());
+        let text = format!(
+            "{{\"id\":\"{id}\",\"seal\":\"{seal}\",\"at\":\"2026-11-23T03:00:00Z\",\"paths\":{paths}}}"
+        );
+        put(&folder, "rejected.json", text.as_bytes(), None);
+        home.point.waiting().unwrap().items.remove(0).rejected.unwrap()
+    };
+    let good = read("[\"www/a\", [119, 255]]");
+    assert_eq!((good.paths, good.flaw), (vec![b"www/a".to_vec(), vec![119, 255]], None));
+    let zeros = format!("[[{}0]]", "0,".repeat(1 << 20));
+    let many = format!("[{}\"a\"]", "\"a\",".repeat(200_001));
+    let long = format!("[{}\"a\"]", format!("\"{}\",", "x".repeat(3000)).repeat(1500));
+    for bad in [zeros.as_str(), &many, &long, "[[256]]", "[{}]", "7"] {
+        let rejected = read(bad);
+        assert!(rejected.paths.is_empty() && rejected.at.is_none(), "{}", &bad[..20.min(bad.len())]);
+        assert!(rejected.flaw.is_some_and(|flaw| flaw.contains("rejected.json")));
+    }
 }

@@ -136,8 +136,12 @@ impl Plain {
                 plain.collect::<Vec<_>>().join(" ").into()
             }
             Value::Array(all) => all.into_iter().map(|v| self.json(v)).collect(),
+            // A run that goes on where a cut one ended has less to do: that is no other state. Nor is the room on the disk.
             Value::Object(all) => all
                 .into_iter()
+                .filter(|(k, v)| {
+                    !["wire_bytes", "timings", "room"].contains(&k.as_str()) && !(k == "stored" && v.is_u64())
+                })
                 .map(|(k, v)| if k == "seconds" { (k, 0.into()) } else { (k, self.json(v)) })
                 .collect(),
             other => other,

@@ -32,7 +32,12 @@ fn the_newest_are_kept_and_what_goes_can_be_taken_back() {
     let list = lab.run(&["sink", "list", "--json"]).json();
     assert_eq!(ids(&list, "stored"), all[2..]);
     assert_eq!(ids(&list, "condemned"), all[..2]);
-    lab.run(&["sink", "undo", "shop", &all[0]]).exits(0);
+    let undone = lab.run(&["sink", "undo", "shop", &all[0]]).exits(0);
+    undone.says(&[&all[0], "pinned (taken back)", "--remove"]);
+    lab.run(&["sink", "list"]).exits(0).says(&["pinned: taken back"]);
+    lab.run(&["sink", "prune"]).exits(0);
+    assert!(names(&lab.path("sink/store/shop")).contains(&all[0]), "what was taken back went again");
+    lab.run(&["sink", "pin", "shop", &all[0], "--remove"]).exits(0);
     let plan = lab.run(&["sink", "prune", "--dry-run"]).exits(0);
     plan.says(&[&all[0], "goes", "stays"]);
     let plan = lab.run(&["sink", "prune", "--dry-run", "--json"]).json();
@@ -40,7 +45,10 @@ fn the_newest_are_kept_and_what_goes_can_be_taken_back() {
     assert_eq!((goes.len(), goes[0]["id"].as_str()), (1, Some(all[0].as_str())));
     assert!(plan.as_array().unwrap().iter().all(|r| !r["reasons"].as_array().unwrap().is_empty()));
     lab.run(&["sink", "prune"]).exits(0).says(&[&all[0], "condemned"]);
-    lab.run(&["sink", "undo", "shop", "20200101T000000Z"]).exits_with_failure();
+    let unknown = lab.run(&["sink", "undo", "shop", "20200101T000000Z"]).exits(2);
+    unknown.says(&["20200101T000000Z", &all[0], &all[1]]);
+    lab.run(&["sink", "statsu"]).exits(2).says(&["did you mean `handover sink status`"]);
+    lab.run(&["sink", "quarantine", "retry", "shop"]).exits(2).says(&["nothing of shop was put aside"]);
 }
 
 #[test]
@@ -119,4 +127,19 @@ fn the_source_keeps_its_own_number_of_generations() {
     assert_eq!(names(&lab.path("home/store")), kept);
     lab.source(0);
     assert_eq!(names(&lab.path("home/condemned")), [""; 0], "the next run deletes what was condemned");
+}
+
+#[test]
+fn what_the_source_condemned_can_be_taken_back() {
+    let lab = Lab::new();
+    lab.write("file", "x");
+    lab.config("keep = 1", TREE, "");
+    lab.init();
+    let all = rounds(&lab, 2);
+    let dry = lab.run(&["source", "undo", &all[0], "--dry-run"]).exits(0);
+    dry.says(&["would be back in the Source-Store"]);
+    assert_eq!(names(&lab.path("home/condemned")), all[..1]);
+    lab.run(&["source", "undo", &all[0]]).exits(0).says(&["is back in the Source-Store"]);
+    assert!(names(&lab.path("home/store")).contains(&all[0]));
+    lab.run(&["source", "undo", &all[0]]).exits(2).says(&["what can be taken back: none"]);
 }

@@ -28,6 +28,7 @@ impl Drop for Disk {
 fn a_store_without_room_takes_nothing_loses_nothing_and_goes_on_when_there_is_room() {
     let lab = Lab::new();
     let _disk = Disk::new(&lab, "8m");
+    lab.config("", TREE, "limits = { max_bytes = \"1GiB\" }");
     lab.write("file", vec![b'x'; 3 << 20]);
     let first = lab.init().both();
     let more =
@@ -119,4 +120,45 @@ fn another_disk_in_the_place_of_the_store_is_refused() {
     assert!(said.contains("mount") && said.contains("sink/store"), "{said}");
     fs::write(&marker, ours).unwrap();
     lab.sink(0);
+}
+
+#[test]
+fn an_offer_larger_than_half_of_the_disk_is_refused_before_anything_goes_for_it() {
+    let lab = Lab::new();
+    let _disk = Disk::new(&lab, "8m");
+    lab.config("", TREE, "keep = 1");
+    lab.write("file", vec![b'a'; 2 << 20]);
+    let first = lab.init().both();
+    lab.write("file", vec![b'b'; 2 << 20]);
+    let second = lab.both();
+    lab.write("file", vec![b'c'; 5 << 20]);
+    let third = id_of(&lab.source(0));
+    let report = lab.sink(3);
+    let said = findings(&report, "failed").concat();
+    assert!(
+        said.contains(&third) && said.contains("max_bytes") && said.contains("nothing was deleted"),
+        "{said}"
+    );
+    assert_eq!(names(&lab.path("sink/store/shop")), [second]);
+    assert_eq!(names(&lab.path("sink/condemned/shop")), [first], "it can still be taken back");
+}
+
+#[test]
+fn what_goes_early_for_room_is_named_in_the_report() {
+    let lab = Lab::new();
+    let _disk = Disk::new(&lab, "8m");
+    lab.config("", TREE, "keep = 1");
+    lab.init();
+    let mut ids = Vec::new();
+    for letter in [b'a', b'b'] {
+        lab.write("file", vec![letter; 3 << 20]);
+        ids.push(lab.both());
+    }
+    lab.write("file", vec![b'c'; 3 << 20]);
+    lab.source(0);
+    let report = lab.sink(0);
+    let said = findings(&report, "warning").concat();
+    assert!(said.contains(&ids[0]) && said.contains("room was needed"), "{report:#}");
+    let condemned = report["sources"][0]["condemned"].to_string();
+    assert!(condemned.contains(&ids[0]) && condemned.contains("room was needed"), "{condemned}");
 }
