@@ -268,7 +268,7 @@ fn the_logs_are_named_wherever_the_source_is_asked() {
     logs.0.run(&["check", "--live"]).says(&["home of the logs", "1 file matches"]);
     let id = logs.run(0)["logs"]["id"].as_str().unwrap().to_owned();
     let status = logs.0.run(&["source", "status", "--json"]).exits(0).json();
-    assert_eq!((&status["waiting"][0]["channel"], &status["waiting"][0]["id"]), (&"logs".into(), &id.into()));
+    assert_eq!((&status["channel"], &status["waiting"][0]["id"]), (&"logs".into(), &id.into()));
     assert_eq!(status["last_success"]["exit"], "ok");
     let key = logs.0.path("key");
     crate::ssh::keygen(&key);
