@@ -2,6 +2,7 @@
 //! disagree.
 
 pub mod health;
+mod kind;
 pub mod life;
 pub mod runs;
 
@@ -117,10 +118,16 @@ pub enum Kind {
     PreviousTransport,
     /// The Handover Point is full: the eldest waiting generation went.
     HandoverPointFull,
+    /// Nothing new came for longer than `alarm_after`.
+    Overdue,
     /// A clock is wrong, here or there.
     ClockSkew,
+    /// Little is left of the disk beyond what is reserved.
+    DiskNearlyFull,
     /// The far end did not answer.
     Unreachable,
+    /// Another host than the one that was enrolled answered.
+    HostKey,
     /// Content is not what its seal says.
     Verification,
     /// A generation was put aside because it failed its check twice.
@@ -133,6 +140,8 @@ pub enum Kind {
     Configuration,
     /// Stopped by a signal.
     Interrupted,
+    /// A mail about this run did not leave this host.
+    AlarmNotDelivered,
     /// A mistake in handover itself.
     Internal,
 }
@@ -141,15 +150,16 @@ impl Kind {
     /// The exit code that a finding of this kind asks for.
     pub fn exit(self) -> Exit {
         match self {
-            Self::Note | Self::Warning | Self::ClockSkew => Exit::Ok,
-            Self::Failed => Exit::SomeFailed,
+            Self::Note | Self::Warning | Self::ClockSkew | Self::DiskNearlyFull => Exit::Ok,
+            Self::Failed | Self::Overdue => Exit::SomeFailed,
             Self::PreviousTransport | Self::HandoverPointFull => Exit::PreviousTransportFailed,
-            Self::Unreachable => Exit::Unreachable,
+            Self::Unreachable | Self::HostKey => Exit::Unreachable,
             Self::Verification | Self::Quarantined => Exit::VerificationFailed,
             Self::Storage => Exit::Storage,
             Self::Busy => Exit::Busy,
             Self::Configuration => Exit::Configuration,
             Self::Interrupted => Exit::Interrupted,
+            Self::AlarmNotDelivered => Exit::AlarmNotDelivered,
             Self::Internal => Exit::Internal,
         }
     }
@@ -157,12 +167,16 @@ impl Kind {
     /// Whether somebody should be told who is not looking.
     pub fn is_alarm(self) -> bool {
         match self {
-            Self::Note | Self::Warning | Self::Busy | Self::Interrupted => false,
+            // That a mail did not leave is told where it can be: as text and by the exit code.
+            Self::Note | Self::Warning | Self::Busy | Self::Interrupted | Self::AlarmNotDelivered => false,
             Self::Failed
             | Self::PreviousTransport
             | Self::HandoverPointFull
+            | Self::Overdue
             | Self::ClockSkew
+            | Self::DiskNearlyFull
             | Self::Unreachable
+            | Self::HostKey
             | Self::Verification
             | Self::Quarantined
             | Self::Storage
@@ -229,6 +243,9 @@ pub struct SourceRun {
     pub logs: Option<Collected>,
     /// What was found.
     pub findings: Vec<Finding>,
+    /// Whether it looked at all it is for: then what it did not find is well.
+    #[serde(default)]
+    pub complete: bool,
     /// How it ended.
     pub exit: Exit,
     /// Where the time went.
@@ -305,11 +322,25 @@ pub struct SinkSource {
     pub put_aside: Vec<Condemned>,
     /// What was found.
     pub findings: Vec<Finding>,
+    /// Whether all that the source offered was looked at: then what was not found is well.
+    #[serde(default)]
+    pub complete: bool,
     /// Where the time went.
     pub timings: Vec<Timing>,
     /// Bytes that crossed the wire in all, both ways, also of attempts that failed.
     #[serde(default)]
     pub wire: u64,
+}
+
+/// What a watch found: something that did not happen, or is about to go wrong.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WatchRun {
+    /// When it looked.
+    pub at: Timestamp,
+    /// What was found.
+    pub findings: Vec<Finding>,
+    /// How it ended.
+    pub exit: Exit,
 }
 
 /// A generation that was fetched.

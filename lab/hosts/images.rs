@@ -11,6 +11,8 @@ pub enum Image {
     Postgres,
     /// Debian with sshd, cron and a log, without handover.
     Bare,
+    /// The same with a mail server, which `mail-server` starts.
+    Mail,
     /// The image that ships, as it is: no host, one command.
     Shipped,
 }
@@ -22,6 +24,7 @@ impl Image {
             Self::Host => "host",
             Self::Postgres => "postgres",
             Self::Bare => "bare",
+            Self::Mail => "mail",
             Self::Shipped => "shipped",
         };
         let image = images().get(key).unwrap_or_else(|| panic!("lab/containers made no image {key}"));

@@ -19,7 +19,8 @@ use crate::{
 /// Pull-based backup: a source hands its data over, a sink fetches, proves and keeps it, and brings it back.
 ///
 /// Exit codes: 0 ok, 3 some elements or sources failed, 4 done but the previous transport had failed, 10 configuration,
-/// 11 busy, 12 far end unreachable, 13 verification failed, 14 storage, 15 restore refused, 130 interrupted.
+/// 11 busy, 12 far end unreachable, 13 verification failed, 14 storage, 15 restore refused, 16 alarm not delivered,
+/// 130 interrupted.
 /// Any other code is a failure.
 #[derive(Debug, Parser)]
 #[command(name = "handover", version, propagate_version = true, arg_required_else_help = true)]
@@ -63,6 +64,9 @@ pub enum Role {
         /// Also all that it points to: folders, users, programs, room, keys, and the way to every source
         #[arg(long)]
         live: bool,
+        /// Send a mail through the mail server of [mail], and say what it answers
+        #[arg(long, conflicts_with = "live")]
+        send_test_mail: bool,
     },
     /// Tell the whole life of one generation as this host knows it, where it is now, and why it stays or goes
     Explain {
@@ -125,6 +129,8 @@ pub enum SourceAction {
     },
     /// Show what waits, what is stored here, and how the last runs went
     Status(StatusArgs),
+    /// Look for what did not happen: nobody fetches, nothing is collected. For cron or a timer; mails what has changed
+    Watch,
 }
 
 /// For whom a status is.
@@ -314,6 +320,13 @@ pub enum SinkAction {
         #[command(flatten)]
         #[expect(missing_docs, reason = "a doc comment here would become part of the help text")]
         how: StatusArgs,
+    },
+    /// Look for what did not happen: sources whose newest verified generation is too old. For cron or a timer; mails
+    /// what has changed
+    Watch {
+        /// Only these sources
+        #[arg(value_name = "NAME")]
+        names: Vec<Name>,
     },
     /// List the generations of a source, or of all
     List {

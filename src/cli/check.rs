@@ -1,6 +1,6 @@
 //! `handover check`.
 
-use super::{Context, live, show};
+use super::{Context, alarm, live, show};
 use crate::{config, report::Exit};
 
 /// Checks the whole configuration and says what it asks for.
@@ -33,7 +33,15 @@ pub(super) fn run(context: &Context, live: bool) -> Exit {
         let names = if names.is_empty() { "nowhere yet".to_owned() } else { names.join(", ") };
         lines.push(format!("  {} fetches from {names}", sink.role));
     }
-    lines.push("  mail: none is sent; exit codes and text tell".to_owned());
+    lines.push(format!("  {}", alarm::summary(&config)));
     show::talk(&lines.join("\n"));
     Exit::Ok
+}
+
+/// Sends a mail to those whom alarms go to.
+pub(super) fn mail(context: &Context) -> Exit {
+    match context.load(config::Role::Mail) {
+        Ok(config) => alarm::test(context, &config),
+        Err(exit) => exit,
+    }
 }

@@ -1,5 +1,6 @@
 //! The shell around the steps: arguments, dispatch, text and JSON, exit codes. Only here is printed.
 
+mod alarm;
 pub mod args;
 mod authorize;
 mod check;
@@ -19,6 +20,7 @@ mod setup;
 mod show;
 mod sink;
 mod source;
+mod watch;
 pub mod when;
 
 use std::{cell::Cell, path::Path, process::ExitCode};
@@ -49,8 +51,17 @@ pub(crate) struct Context {
 impl Context {
     /// Loads the configuration for a role; mistakes are printed, each with its line and the fix.
     fn load(&self, role: config::Role) -> Result<Config, Exit> {
+        self.load_for(role, None)
+    }
+
+    /// The same for something that nobody looks at when it runs: then a mistake is mailed too.
+    fn load_for(&self, role: config::Role, what: Option<alarm::What>) -> Result<Config, Exit> {
         config::load(&self.config, &Surroundings::here(), role).map_err(|errors| {
-            show::talk(&errors.to_string());
+            let text = errors.to_string();
+            show::talk(&text);
+            if let Some(what) = what {
+                alarm::refused(self, what, &text);
+            }
             Exit::Configuration
         })
     }
@@ -127,7 +138,8 @@ fn dispatch(context: &Context, cli: Cli) -> Exit {
         }
         Role::Logsink(args) => logsink::dispatch(context, args),
         Role::Restore(args) => restore::dispatch(context, args),
-        Role::Check { live } => check::run(context, live),
+        Role::Check { send_test_mail: true, .. } => check::mail(context),
+        Role::Check { live, .. } => check::run(context, live),
         Role::Explain { name, id } => explain::run(context, &name, &id),
         Role::Completions { shell } => extras::completions(shell),
         Role::Man { dir } => extras::man(Path::new(&dir)),

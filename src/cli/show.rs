@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    notify::{self, Alarm, Notifier},
+    notify,
     report::{Exit, Finding, Kind, Timing},
 };
 
@@ -57,18 +57,8 @@ pub fn findings(name: &str, findings: &[Finding], quiet: bool) {
             _ => {}
         }
     }
-    // Stderr takes everything, so nothing is left undelivered; under cron it becomes a mail.
-    Stderr.tell(&notify::alarms(name, findings));
-}
-
-/// Tells alarms where the operator, or cron, reads.
-struct Stderr;
-
-impl Notifier for Stderr {
-    fn tell(&mut self, alarms: &[Alarm]) -> Vec<(Alarm, String)> {
-        alarms.iter().for_each(|alarm| talk(&format!("error: {}", alarm.body)));
-        Vec::new()
-    }
+    // One for each trouble; under cron it becomes a mail where no other is configured.
+    notify::alarms(name, findings).iter().for_each(|alarm| talk(&format!("error: {}", alarm.body)));
 }
 
 /// Says where the time of a source's run went.

@@ -11,7 +11,7 @@ mod verify;
 use std::{path::PathBuf, sync::Arc};
 
 pub(super) use self::fetch::{connect, host_of};
-use super::{Context, args::SinkAction, deliver, enroll, fail, setup, show};
+use super::{Context, alarm::What, args::SinkAction, deliver, enroll, fail, setup, show, watch};
 use crate::{
     config::{self, Config, Place, SinkRole, SinkSource},
     report::Exit,
@@ -103,7 +103,13 @@ pub(super) fn dispatch(context: &Context, role: SinkRole, action: SinkAction) ->
         return verify::path(context, role, path);
     }
     let sets_up = matches!(action, SinkAction::Init { .. } | SinkAction::Enroll(_));
-    let done = with_sink(context, role, |config, sink| {
+    let unattended = match &action {
+        SinkAction::Run(args) if !args.dry_run => Some("run"),
+        SinkAction::Watch { .. } => Some("watch"),
+        _ => None,
+    };
+    let what = unattended.map(|action| What { role: role.name(), action });
+    let done = with_sink(context, role, what, |config, sink| {
         if !sets_up {
             as_owner(sink.config)?;
         }
@@ -114,25 +120,27 @@ pub(super) fn dispatch(context: &Context, role: SinkRole, action: SinkAction) ->
     }
 }
 
-/// Loads the configuration for a role, and does something with its sink.
+/// Loads the configuration for a role, and does something with its sink; `what` where nobody looks at it.
 pub(super) fn with_sink(
     context: &Context,
     role: SinkRole,
+    what: Option<What>,
     act: impl FnOnce(&Config, &Sink<'_>) -> Outcome,
 ) -> Outcome {
-    let config = context.load(role.into())?;
+    let config = context.load_for(role.into(), what)?;
     let section = config.sink_of(role).map_err(|e| fail(Exit::Configuration, &e))?;
     act(&config, &Sink::new(&config, section))
 }
 
 fn act(context: &Context, config: &Config, sink: &Sink<'_>, action: SinkAction) -> Outcome {
     match action {
-        SinkAction::Run(args) => fetch::fetch(context, sink, &args),
+        SinkAction::Run(args) => fetch::fetch(context, config, sink, &args),
         SinkAction::Init { user, dry_run } => {
             Ok(setup::sink(context, config, sink, user.as_deref(), dry_run))
         }
         SinkAction::Enroll(args) => Ok(enroll::run(context, config, sink, &args)),
         SinkAction::Status { names, how } => status::status(context, sink, &names, &how),
+        SinkAction::Watch { names } => watch::sink(context, config, sink, &names),
         SinkAction::List { names } => list::list(context, sink, &names),
         SinkAction::Ls { name, id, path } => content::ls(context, sink, &name, &id, path.as_deref()),
         SinkAction::Find { name, pattern } => content::find(context, sink, &name, &pattern),

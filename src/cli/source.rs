@@ -10,17 +10,19 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    Context,
+    Context, alarm,
+    alarm::What,
     args::{SourceAction, SourceArgs, StatusArgs},
     authorize, fail, host,
     monitor::{self, View},
     progress::Display,
-    setup, show,
+    setup, show, watch,
 };
 use crate::{
     config::{self, Config, ElementKind},
     manifest::Channel,
-    report::{Collected, Exit, runs::Activity},
+    notify::{Looked, Scope, Signal},
+    report::{Collected, Exit, Finding, SourceRun, exit_of, runs::Activity},
     source::{
         channels,
         logs::matching,
@@ -33,7 +35,12 @@ use crate::{
 
 pub(super) fn dispatch(context: &Context, args: SourceArgs) -> Exit {
     let action = args.action.unwrap_or(SourceAction::Run(args.run));
-    let config = match context.load(config::Role::Source) {
+    let what = match &action {
+        SourceAction::Run(args) if !args.dry_run => Some(RUN),
+        SourceAction::Watch => Some(watch::SOURCE),
+        _ => None,
+    };
+    let config = match context.load_for(config::Role::Source, what) {
         Ok(config) => config,
         Err(exit) => return exit,
     };
@@ -49,19 +56,23 @@ pub(super) fn dispatch(context: &Context, args: SourceArgs) -> Exit {
         SourceAction::Gate(_) => fail(Exit::Usage, &"the gate is for the key of a sink alone"),
         SourceAction::Undo { id, dry_run } => undo::run(context, &state(&config), source, &id, dry_run),
         SourceAction::Status(how) => show_status(context, &config, source, &how),
+        SourceAction::Watch => watch::source(context, &config, source),
     }
 }
 
+const RUN: What = What { role: "source", action: "run" };
+
 pub(super) fn state(config: &Config) -> PathBuf {
-    config.state.join("source")
+    config.state.join(RUN.role)
 }
 
 fn collect(context: &Context, config: &Config, source: &config::Source, timings: bool) -> Exit {
+    let mut said = alarm::ping(config, config::PingRole::Source, Signal::Start, "");
     let progress = Arc::new(Progress::default());
     let display = Display::start(context, vec![(source.name.to_string(), Arc::clone(&progress))]);
     let host = host();
     let state = state(config);
-    let report = run::run(&Setup {
+    let mut report = run::run(&Setup {
         config: source,
         state: &state,
         config_text: &config.without_secrets,
@@ -71,6 +82,10 @@ fn collect(context: &Context, config: &Config, source: &config::Source, timings:
         clock: &clock::now,
     });
     drop(display);
+    said.extend(tell(config, &report));
+    said.extend(alarm::ping_end(config, config::PingRole::Source, report.exit, &[&report.findings]));
+    report.exit = report.exit.worst(exit_of(&said));
+    report.findings.extend(said);
     if timings {
         show::timings(&report.source, &report.timings);
     }
@@ -83,6 +98,21 @@ fn collect(context: &Context, config: &Config, source: &config::Source, timings:
         }
     }
     report.exit
+}
+
+/// Mails what has changed with this run.
+fn tell(config: &Config, report: &SourceRun) -> Vec<Finding> {
+    let scope = Scope {
+        name: &report.source,
+        findings: &report.findings,
+        generation: report
+            .generation
+            .as_ref()
+            .or(report.logs.as_ref())
+            .map(|generation| generation.id.as_str()),
+        looked: if report.complete { Looked::run() } else { Looked::nothing() },
+    };
+    alarm::deliver(config, RUN, report.exit, vec![scope])
 }
 
 fn summary(generation: &Collected) {

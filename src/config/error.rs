@@ -38,6 +38,7 @@ impl Problem {
         let root = self.section.trim_start_matches('[').split(['.', ']']).next().unwrap_or_default();
         let own: &[&str] = match role {
             Role::All => return true,
+            Role::Mail => return matches!(root, "mail" | ""),
             Role::Source => &["source"],
             Role::Sink => &["sink"],
             Role::Logsink => &["logsink"],
@@ -99,7 +100,7 @@ impl<'a> Problems<'a> {
     }
 
     /// `key = value` as it stands in the file, shortened; lists and tables without their content, secrets never.
-    pub(super) fn shown(&self, key: &str, value: &super::table::Spanned<'_>) -> String {
+    pub(super) fn shown(&self, section: &str, key: &str, value: &super::table::Spanned<'_>) -> String {
         let written = self.text.get(value.span()).unwrap_or_default();
         let short = |text: &str| match text.char_indices().nth(60) {
             Some((end, _)) => show(text.as_bytes().get(..end).unwrap_or_default()) + "..",
@@ -107,7 +108,7 @@ impl<'a> Problems<'a> {
         };
         let name = key.rsplit('.').next().unwrap_or(key);
         let value = match value.get_ref() {
-            _ if secrets::is_secret_key(name) => "\"***\"".to_owned(),
+            _ if secrets::is_secret_key(name) || secrets::is_ping(section, name) => "\"***\"".to_owned(),
             DeValue::String(text) if secrets::holds_secret(text) => "\"***\"".to_owned(),
             DeValue::String(text) => format!("\"{}\"", short(text)),
             DeValue::Array(_) => "[..]".to_owned(),

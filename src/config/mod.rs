@@ -13,6 +13,8 @@ mod error;
 mod files;
 mod keep;
 mod logs;
+mod mail;
+mod ping;
 mod place;
 mod reserve;
 mod restore;
@@ -41,6 +43,8 @@ pub use error::{Errors, Problem};
 pub use files::Files;
 pub use keep::{Keep, Limits};
 pub use logs::Logs;
+pub use mail::{Mail, MailServer, MailWay, Secret, Security};
+pub use ping::{Ping, PingRole, PingUrl};
 pub use place::{Host, Place};
 pub use reserve::Reserve;
 pub use restore::{GENERATION, Restore};
@@ -68,8 +72,10 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const ALARM_AFTER: Duration = Duration::from_secs(26 * 3600);
 
 /// Every table of the file with its known keys.
-pub const TABLES: [(&str, &[&str]); 11] = [
-    ("the top of the file", &["state", "source", "sink", "logsink", "restore"]),
+pub const TABLES: [(&str, &[&str]); 13] = [
+    ("the top of the file", &["state", "mail", "ping", "source", "sink", "logsink", "restore"]),
+    (mail::HEADER, mail::KEYS),
+    (ping::HEADER, ping::KEYS),
     (source::HEADER, source::KEYS),
     (element::HEADER, element::KEYS),
     (logs::HEADER, logs::KEYS),
@@ -89,6 +95,8 @@ pub enum Role {
     Source,
     /// `handover sink`.
     Sink,
+    /// None: only who is told when something is wrong with the rest of the file.
+    Mail,
     /// `handover logsink`.
     Logsink,
     /// `handover restore`: what is collected here says where it goes back to.
@@ -126,6 +134,10 @@ pub struct Config {
     /// Homes and state of this host, whose content is never collected: a backup must not contain itself. A tree that
     /// holds one of them leaves it out and says so.
     pub own: Vec<PathBuf>,
+    /// `[mail]`, if it is there: without it, no mail is sent.
+    pub mail: Option<Mail>,
+    /// Each `[[ping]]`.
+    pub pings: Vec<Ping>,
     /// `[source]`, if it is there.
     pub source: Option<Source>,
     /// `[sink]`, if it is there.
@@ -218,6 +230,7 @@ pub fn parse(text: &str, file: &Path, surroundings: &Surroundings, role: Role) -
         Role::Source | Role::Restore => (config.sink, config.logsink) = (None, None),
         Role::Sink => (config.source, config.logsink) = (None, None),
         Role::Logsink => (config.source, config.sink) = (None, None),
+        Role::Mail => (config.source, config.sink, config.logsink) = (None, None, None),
         Role::All => {}
     }
     let found: Vec<_> = problems.into_vec().into_iter().filter(|problem| problem.concerns(role)).collect();
@@ -234,6 +247,17 @@ fn resolve(
     let root = Table::root(document, TABLES[0].1, problems);
     let state = state(&root, surroundings);
     let mut own = vec![state.clone()];
+    let mail = root.section("mail", mail::HEADER, mail::KEYS).and_then(|table| {
+        let mail = Mail::read(&table);
+        table.refuse_unknown();
+        mail
+    });
+    let pings = root.sections("ping", ping::HEADER, ping::KEYS).into_iter().filter_map(|table| {
+        let ping = Ping::read(&table);
+        table.refuse_unknown();
+        ping
+    });
+    let pings = pings.collect();
     let [sink, logsink] = SinkRole::ALL.map(|role| {
         let table = root.section(role.name(), role.header(), sink::KEYS)?;
         let sink = Sink::read(role, &table);
@@ -263,7 +287,7 @@ fn resolve(
     }
     let restore = restore.unwrap_or_default().resolve(source.as_ref().map(|source| source.home.as_path()));
     let without_secrets = without_secrets(text);
-    Config { file: file.to_owned(), state, own, source, sink, logsink, restore, without_secrets }
+    Config { file: file.to_owned(), state, own, mail, pings, source, sink, logsink, restore, without_secrets }
 }
 
 /// Each role has a home of its own.

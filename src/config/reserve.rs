@@ -4,6 +4,7 @@ use super::{
     table::{Given, Read},
     value,
 };
+use crate::sys::room::Room;
 
 /// How much of a file system stays free for others.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,6 +29,16 @@ impl Reserve {
             Self::Percent(percent) => (total as f64 * percent / 100.0) as u64,
             Self::Bytes(bytes) => bytes,
         }
+    }
+
+    /// Says so when less than twice the reserve is free: in time, before anything stops for want of room.
+    pub fn nearly_reached(self, room: Room) -> Option<String> {
+        let reserve = self.of(room.bytes_total);
+        let mib = |bytes: u64| bytes >> 20;
+        (room.bytes_free < reserve.saturating_mul(2)).then(|| {
+            let (free, reserve) = (mib(room.bytes_free), mib(reserve));
+            format!("{free} MiB are free, and nothing more is taken when {reserve} MiB (`reserve`) are left")
+        })
     }
 
     pub(super) fn read(given: &Given<'_>) -> Read<Self> {

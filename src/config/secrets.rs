@@ -27,9 +27,14 @@ pub fn without_secrets(text: &str) -> String {
 pub(super) fn is_secret_key(key: &str) -> bool {
     let key = key.to_lowercase().replace('-', "_");
     let of_words = ["password", "passphrase", "passwd", "secret", "token", "credential"];
-    let names_a_place = ["_file", "_path", "_command"].iter().any(|end| key.ends_with(end));
+    let names_a_place = ["_file", "_path", "_command", "_env"].iter().any(|end| key.ends_with(end));
     let is_key = key == "key" || key.ends_with("_key") || key.ends_with("apikey");
     !names_a_place && (is_key || of_words.iter().any(|word| key.contains(word)))
+}
+
+/// Whether a key of a section is the address of a ping, which is all that is needed to send one.
+pub(super) fn is_ping(section: &str, key: &str) -> bool {
+    key == "url" && section.trim_matches(['[', ']']) == "ping"
 }
 
 /// Whether a text carries a secret, as `--password=x`, `PGPASSWORD=x` or `smtp://user:x@host`.
@@ -46,8 +51,7 @@ pub(super) fn holds_secret(text: &str) -> bool {
 fn in_table(table: &DeTable<'_>, path: &[&str], secret: bool, spans: &mut Vec<Range<usize>>) {
     for (key, value) in table {
         let key = key.get_ref().as_ref();
-        // The address of a ping is all that is needed to send one.
-        let is_ping = key == "url" && path.contains(&"ping");
+        let is_ping = path.iter().any(|section| is_ping(section, key));
         let path = [path, &[key]].concat();
         in_value(value, &path, secret || is_ping || is_secret_key(key), spans);
     }

@@ -96,7 +96,7 @@ impl<'a> Table<'a> {
         match read(&Given { key, value: value.get_ref(), in_list: false }) {
             Ok(meaning) => Some(meaning),
             Err(text) => {
-                let shown = self.problems.shown(&self.full(key), value);
+                let shown = self.problems.shown(self.section, &self.full(key), value);
                 self.problems.add(value.span().start, self.section, shown, text);
                 None
             }
@@ -119,7 +119,7 @@ impl<'a> Table<'a> {
             match read(&Given { key, value: item.get_ref(), in_list: true }) {
                 Ok(meaning) => meanings.push(meaning),
                 Err(text) => {
-                    let shown = self.problems.shown(&self.full(key), item);
+                    let shown = self.problems.shown(self.section, &self.full(key), item);
                     let shown = shown.replacen(" = ", " = [.., ", 1) + ", ..]";
                     self.problems.add(item.span().start, self.section, shown, text);
                 }
@@ -187,7 +187,7 @@ impl<'a> Table<'a> {
     pub(super) fn wrong_key(&self, key: &'static str, text: impl Into<String>) {
         match self.get(key) {
             Some(value) => {
-                let shown = self.problems.shown(&self.full(key), value);
+                let shown = self.problems.shown(self.section, &self.full(key), value);
                 self.problems.add(value.span().start, self.section, shown, text);
             }
             None => self.problems.add(self.at, self.section, self.full(key), text),

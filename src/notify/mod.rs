@@ -1,10 +1,35 @@
 //! Which facts of a run somebody should be told who is not looking, and the way to tell them.
 //!
 //! An [`Alarm`] is made from the same findings as text, JSON and exit code, so that none of them says something else.
-//! A [`Notifier`] delivers alarms; what it could not deliver is the run's business (exit code 16), never a reason to
-//! fail a backup.
+//! It is told when its state changes: when it begins, once a day while it lasts, and when it has ended. What is told in
+//! one run is one mail, written to the spool before it is sent and removed from there after delivery.
+//!
+//! ```text
+//! <state>/<role>/alarms.json   which alarms last, and what was told of them      (alarms)
+//! <state>/<role>/known.json    since when a source is watched                     (known)
+//! <state>/<role>/spool/*.json  mails that have not left this host                 (spool)
+//! <state>/<role>/mail-lock     held while one process looks at these and sends    (deliver)
+//! ```
+//!
+//! What could not be delivered is a finding (exit code 16), never a reason to fail a backup.
 
-use crate::report::{Finding, Kind};
+mod alarms;
+mod deliver;
+mod known;
+mod mail;
+mod mailer;
+mod ping;
+mod smtp;
+mod spool;
+mod text;
+
+pub use alarms::{Looked, Scope};
+pub use deliver::{About, Delivered, Post, deliver, test};
+pub use known::since;
+pub use mailer::{Login, Mailer, Secret, Security, Server, Way};
+pub use ping::{Ping, Signal};
+
+use crate::report::Finding;
 
 /// Something that somebody should be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +47,7 @@ pub struct Alarm {
 pub fn alarms(name: &str, findings: &[Finding]) -> Vec<Alarm> {
     let mut alarms: Vec<Alarm> = Vec::new();
     for finding in findings.iter().filter(|f| f.kind.is_alarm()) {
-        let key = format!("{}/{}", word(finding.kind), finding.subject);
+        let key = format!("{}/{}", finding.kind.word(), finding.subject);
         let body = body(finding);
         match alarms.iter_mut().find(|alarm| alarm.key == key) {
             Some(alarm) => {
@@ -30,18 +55,12 @@ pub fn alarms(name: &str, findings: &[Finding]) -> Vec<Alarm> {
                 alarm.body.push_str(&body);
             }
             None => {
-                let subject = format!("handover {name}: {}: {}", finding.subject, word(finding.kind));
+                let subject = format!("handover {name}: {}: {}", finding.subject, finding.kind.word());
                 alarms.push(Alarm { key, subject, body });
             }
         }
     }
     alarms
-}
-
-/// Delivers alarms.
-pub trait Notifier {
-    /// Tells them; gives those that could not be delivered, each with the reason.
-    fn tell(&mut self, alarms: &[Alarm]) -> Vec<(Alarm, String)>;
 }
 
 /// A finding for people: what it is about, what was found, and what to do next.
@@ -50,28 +69,10 @@ pub fn body(finding: &Finding) -> String {
     format!("{}: {}{fix}", finding.subject, finding.text)
 }
 
-fn word(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Note => "note",
-        Kind::Warning => "warning",
-        Kind::Failed => "failed",
-        Kind::PreviousTransport => "not fetched",
-        Kind::HandoverPointFull => "Handover Point full",
-        Kind::ClockSkew => "clock skew",
-        Kind::Unreachable => "unreachable",
-        Kind::Verification => "verification failed",
-        Kind::Quarantined => "put aside",
-        Kind::Storage => "storage",
-        Kind::Busy => "busy",
-        Kind::Configuration => "configuration",
-        Kind::Interrupted => "interrupted",
-        Kind::Internal => "internal error",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::Kind;
 
     #[test]
     fn one_trouble_is_one_alarm_however_often_it_is_found_and_notes_are_none() {

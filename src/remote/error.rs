@@ -18,6 +18,14 @@ pub enum Error {
         /// What to do about it.
         fix: String,
     },
+    /// Another host than the one that was enrolled answers under its name: a person must find out why.
+    #[error("{why}")]
+    HostKey {
+        /// What is wrong.
+        why: String,
+        /// What to do about it.
+        fix: String,
+    },
     /// The gate there said no.
     #[error("the gate there refused: {0}")]
     Gate(String),
@@ -93,7 +101,14 @@ impl Error {
 
     /// Whether the far end was not reached, or the line to it hung or broke: worth another try later.
     pub fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Connect(_) | Self::Access { .. } | Self::Stalled(_) | Self::Deadline(_))
+        matches!(
+            self,
+            Self::Connect(_)
+                | Self::Access { .. }
+                | Self::HostKey { .. }
+                | Self::Stalled(_)
+                | Self::Deadline(_)
+        )
     }
 
     /// Whether it may pass by itself within seconds: worth another try at once.
@@ -104,7 +119,7 @@ impl Error {
     /// What to do about it, where that is known exactly.
     pub fn fix(&self) -> Option<&str> {
         match self {
-            Self::Access { fix, .. } => Some(fix),
+            Self::Access { fix, .. } | Self::HostKey { fix, .. } => Some(fix),
             _ => None,
         }
     }

@@ -120,6 +120,9 @@ impl Failed {
                 finding(Kind::Interrupted).with_fix("run again: what has arrived is kept and the transfer goes on from there")
             }
             Self::Remote(e) if e.is_storage() => finding(Kind::Storage).with_fix("make room or repair the disk, then run again"),
+            Self::Remote(e @ remote::Error::HostKey { fix, .. }) => {
+                Finding::new(Kind::HostKey, name, e.to_string()).with_fix(fix)
+            }
             Self::Remote(e) if e.is_unreachable() => finding(Kind::Unreachable)
                 .with_fix(e.fix().unwrap_or("look at the source and the line to it; the next run goes on where this one ended")),
             Self::Remote(_) => finding(Kind::Failed).with_fix("mend what it names; the next run goes on where this one ended"),

@@ -17,6 +17,7 @@ pub mod prune;
 pub mod query;
 pub mod run;
 pub mod status;
+pub mod watch;
 
 /// What a sink of a role takes; all else it refuses.
 pub fn channel(role: SinkRole) -> Channel {

@@ -38,6 +38,7 @@ pub fn empty_report(name: &str) -> SinkSource {
         condemned: Vec::new(),
         put_aside: Vec::new(),
         findings: Vec::new(),
+        complete: false,
         timings: Vec::new(),
         wire: 0,
     }
@@ -79,8 +80,9 @@ pub fn run(
         one.report.wire = one.wire.get();
         worked
     });
-    if let Err(failed) = worked {
-        report.findings.push(failed.finding(setup.config.role, name));
+    match worked {
+        Ok(()) => report.complete = !setup.dry_run,
+        Err(failed) => report.findings.push(failed.finding(setup.config.role, name)),
     }
     if !setup.dry_run
         && let Err(e) = status::finish(state, &report, started, (setup.clock)())

@@ -51,7 +51,10 @@ pub fn run(setup: &Setup<'_>) -> SinkRun {
     // What may not run unguarded does not run.
     if exit_of(&findings) == Exit::Ok {
         match open(setup) {
-            Ok((store, state)) => sources = all(setup, &store, &state),
+            Ok((store, state)) => {
+                sources = all(setup, &store, &state);
+                findings.extend(super::watch::nearly_full(setup.config, &store));
+            }
             Err(finding) => findings.push(*finding),
         }
     }

@@ -9,6 +9,7 @@ use super::{
     run::Setup,
     seal::{self, Draftable},
     state::State,
+    watch,
 };
 use crate::{
     config,
@@ -39,12 +40,14 @@ pub(super) struct Delivery<'a> {
     pub channel: Channel,
     pub started: Timestamp,
     pub findings: Vec<Finding>,
+    /// Whether it looked at all it is for: then what it did not find is well.
+    pub complete: bool,
     pub timings: Vec<Timing>,
 }
 
 impl<'a> Delivery<'a> {
     pub(super) fn new(setup: &'a Setup<'a>, channel: Channel, started: Timestamp) -> Self {
-        Self { setup, channel, started, findings: Vec::new(), timings: Vec::new() }
+        Self { setup, channel, started, findings: Vec::new(), complete: false, timings: Vec::new() }
     }
 
     pub(super) fn find(&mut self, finding: Finding) {
@@ -192,6 +195,7 @@ impl<'a> Delivery<'a> {
             )
             .into());
         }
+        self.findings.extend(watch::nearly_full(config.reserve, room));
         Ok(())
     }
 

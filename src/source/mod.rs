@@ -16,6 +16,7 @@ pub mod seal;
 pub mod state;
 pub mod status;
 pub mod tree;
+pub mod watch;
 
 use std::path::Path;
 

@@ -49,12 +49,14 @@ pub fn run(setup: &Setup<'_>) -> SourceRun {
         generation: None,
         logs: None,
         findings: Vec::new(),
+        complete: false,
         exit: exit_of(&[]),
         timings: Vec::new(),
     };
     let mut held = None;
     if let Err(e) = channels(setup, &mut report, &mut held) {
         report.findings.push(finding_of(&e, setup.config.name.as_str()));
+        report.complete = false;
     }
     report.finished = (setup.clock)();
     report.exit = exit_of(&report.findings);
@@ -92,6 +94,7 @@ fn channels(setup: &Setup<'_>, report: &mut SourceRun, held: &mut Option<lock::L
     }
     // First of all: whatever else is wrong tonight, the application runs again.
     start_services(&state, report);
+    report.complete = true;
     if !setup.config.elements.is_empty() {
         let delivery = Delivery::new(setup, Channel::Data, report.started);
         report.generation = deliver(delivery, &mut *report, |delivery| data(delivery, state.try_clone()?));
@@ -115,7 +118,13 @@ fn deliver(
 ) -> Option<Collected> {
     let handed_over = steps(&mut delivery);
     let ended = handed_over.as_ref().err().map(|e| finding_of(e, &delivery.subject()));
-    report.findings.extend(delivery.findings.into_iter().chain(ended));
+    report.complete &= delivery.complete && ended.is_none();
+    for finding in delivery.findings.into_iter().chain(ended) {
+        // What is so of both channels, as of the disk that they share, is told once.
+        if !report.findings.contains(&finding) {
+            report.findings.push(finding);
+        }
+    }
     report.timings.extend(delivery.timings);
     handed_over.ok().flatten()
 }
@@ -167,7 +176,10 @@ fn data(delivery: &mut Delivery<'_>, state: Dir) -> Result<Option<Collected>, Er
     let rejections = point.rejections()?;
     let env = [("HANDOVER_SOURCE", config.name.to_string())];
     let collected = match hooks::run_all(&config.before, config.hook_timeout, &env) {
-        Ok(()) => collect(delivery, &point, &mut state, &rejections),
+        Ok(()) => {
+            delivery.complete = true;
+            collect(delivery, &point, &mut state, &rejections)
+        }
         Err(e) => {
             let text = format!("a command of `before` failed, so nothing was collected: {e}");
             delivery.find(

@@ -253,12 +253,17 @@ pub fn private_file() -> Result<File> {
         Ok(fd) => Ok(File::from(fd)),
         // Not every file system has nameless files; memory always has.
         Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::NOENT) => {
-            rustix::fs::memfd_create("handover", rustix::fs::MemfdFlags::CLOEXEC)
-                .map(File::from)
-                .map_err(|e| Error::new("make a private file in", "memory", e))
+            file_in_memory()
         }
         Err(e) => Err(Error::new("make a private file in", place, e)),
     }
+}
+
+/// The same in memory, whatever the disks say: for what is small.
+pub fn file_in_memory() -> Result<File> {
+    rustix::fs::memfd_create("handover", rustix::fs::MemfdFlags::CLOEXEC)
+        .map(File::from)
+        .map_err(|e| Error::new("make a private file in", "memory", e))
 }
 
 #[cfg(test)]

@@ -25,4 +25,4 @@ pub mod users;
 pub mod xattr;
 
 pub use dir::Dir;
-pub use error::{Error, Result, show};
+pub use error::{Error, Result, chain, show};

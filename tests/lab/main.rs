@@ -18,6 +18,7 @@ mod cut;
 mod database;
 mod enroll;
 mod lost;
+mod mail;
 mod page;
 mod rounds;
 mod service;

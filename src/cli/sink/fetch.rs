@@ -4,11 +4,19 @@ use std::{path::Path, sync::Arc};
 
 use super::{Outcome, Sink};
 use crate::{
-    cli::{Context, args::SinkRunArgs, fail, host, progress::Display, show},
-    config::{self, Place, SinkRole, SinkSource},
+    cli::{
+        Context,
+        alarm::{self, What},
+        args::SinkRunArgs,
+        fail, host,
+        progress::Display,
+        show,
+    },
+    config::{self, Config, Place, SinkRole, SinkSource},
     gate::Gate,
+    notify::{Looked, Scope, Signal},
     remote::{self, Deadlines, Folder, Remote, Ssh, Tools, ssh},
-    report::{Exit, SinkRun},
+    report::{Exit, SinkRun, exit_of},
     sink::{
         self,
         run::{self, Setup},
@@ -55,9 +63,15 @@ pub(in crate::cli) fn host_of(sink: &config::Sink, name: &Name, place: &config::
 }
 
 /// Fetches, and says how it went.
-pub(super) fn fetch(context: &Context, sink: &Sink<'_>, args: &SinkRunArgs) -> Outcome {
+pub(super) fn fetch(context: &Context, config: &Config, sink: &Sink<'_>, args: &SinkRunArgs) -> Outcome {
+    let what = What { role: sink.config.role.name(), action: "run" };
     let required = sink.config.sandbox == config::Sandbox::Required;
-    let tools = Tools::find(required).map_err(|e| fail(Exit::Configuration, &e))?;
+    let tools = Tools::find(required).map_err(|e| {
+        if !args.dry_run {
+            alarm::refused(context, what, &e.to_string());
+        }
+        fail(Exit::Configuration, &e)
+    })?;
     let role = sink.config.role;
     if sink.config.sources.is_empty() {
         return Err(fail(
@@ -71,8 +85,12 @@ pub(super) fn fetch(context: &Context, sink: &Sink<'_>, args: &SinkRunArgs) -> O
     let sources: Vec<_> =
         sink.named(&args.names)?.into_iter().map(|s| (s, Arc::new(Progress::default()))).collect();
     let named = sources.iter().map(|(s, progress)| (s.name.to_string(), Arc::clone(progress))).collect();
+    let mut said = Vec::new();
+    if !args.dry_run {
+        said.extend(alarm::ping(config, role.into(), Signal::Start, ""));
+    }
     let display = Display::start(context, named);
-    let report = run::run(&Setup {
+    let mut report = run::run(&Setup {
         config: sink.config,
         sources,
         state: &sink.state,
@@ -83,6 +101,14 @@ pub(super) fn fetch(context: &Context, sink: &Sink<'_>, args: &SinkRunArgs) -> O
         dry_run: args.dry_run,
     });
     drop(display);
+    if !args.dry_run {
+        said.extend(alarm::deliver(config, what, report.exit, scopes(&report)));
+        let of_sources = report.sources.iter().map(|source| source.findings.as_slice());
+        let all: Vec<_> = of_sources.chain([report.findings.as_slice()]).collect();
+        said.extend(alarm::ping_end(config, role.into(), report.exit, &all));
+    }
+    report.exit = report.exit.worst(exit_of(&said));
+    report.findings.extend(said);
     if args.timings {
         report.sources.iter().for_each(|source| show::timings(&source.name, &source.timings));
     }
@@ -92,6 +118,20 @@ pub(super) fn fetch(context: &Context, sink: &Sink<'_>, args: &SinkRunArgs) -> O
         tell(context, role, &report, args.dry_run);
     }
     Ok(report.exit)
+}
+
+/// What a run found of each source and of the store, and what it looked at to the end.
+fn scopes(report: &SinkRun) -> Vec<Scope<'_>> {
+    let looked = |complete: bool| if complete { Looked::run() } else { Looked::nothing() };
+    let of_sources = report.sources.iter().map(|source| Scope {
+        name: &source.name,
+        findings: &source.findings,
+        generation: source.stored.last().map(|stored| stored.id.as_str()),
+        looked: looked(source.complete),
+    });
+    let opened = !report.sources.is_empty();
+    let store = Scope { name: "store", findings: &report.findings, generation: None, looked: looked(opened) };
+    of_sources.chain([store]).collect()
 }
 
 fn tell(context: &Context, role: SinkRole, report: &SinkRun, dry_run: bool) {

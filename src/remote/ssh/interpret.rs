@@ -15,18 +15,18 @@ pub(super) fn failed(log: &str, host: &Host) -> Error {
         || has("has changed and you have requested strict checking")
     {
         let offered = fingerprint(log).map_or_else(String::new, |print| format!(" (it offers {print})"));
-        return access(
-            format!(
+        return Error::HostKey {
+            why: format!(
                 "{at} is not the host that was enrolled: its host key is another one{offered}; nothing was sent to it"
             ),
-            format!(
+            fix: format!(
                 "ask who runs it. Only if it was set up anew: compare with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on it, \
                  then here `ssh-keygen -R '{}' -f {}`; {}",
                 show(host.known_as().as_bytes()),
                 path(&host.known_hosts),
                 pin_line(host)
             ),
-        );
+        };
     }
     if has("host key is known for") || has("Host key verification failed") {
         let which = if host.jump.is_some() { format!("{at}, or a host on the way to it,") } else { at };
@@ -126,20 +126,6 @@ fn sink(host: &Host) -> &'static str {
 
 fn path(path: &Path) -> String {
     show(path.as_os_str().as_encoded_bytes())
-}
-
-/// An error with its causes, on one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let more = inner.to_string();
-        if !text.ends_with(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

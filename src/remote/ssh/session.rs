@@ -15,7 +15,7 @@ use super::{Line, interpret};
 use crate::{
     gate::protocol::EXIT_REFUSED,
     remote::{Error, FarEnd, Result, error::Failure, rsync, said::Said},
-    sys::{sandbox, show},
+    sys::{self, sandbox, show},
 };
 
 /// What a shell says of a program that it does not find, or cannot start.
@@ -52,7 +52,7 @@ impl Session {
         };
         let child = match opened {
             Some(Ok(child)) => child,
-            Some(Err(e)) => return Err(line.broken(&interpret::chain(&e))),
+            Some(Err(e)) => return Err(line.broken(&sys::chain(&e))),
             None => return Err(Error::Stalled(limit)),
         };
         let said = Arc::<Mutex<Said>>::default();
@@ -97,7 +97,7 @@ impl End {
                 // Either the line broke, or a signal ended the program there: only a line that answers tells.
                 match line.wait(LAST_WORDS, false, line.master.check())? {
                     Some(Ok(())) => Ended::Killed,
-                    _ => return Err(line.broken(&interpret::chain(&e))),
+                    _ => return Err(line.broken(&sys::chain(&e))),
                 }
             }
         };

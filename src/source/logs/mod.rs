@@ -44,6 +44,7 @@ pub(super) fn run(
     state: Dir,
 ) -> Result<Option<Collected>, Error> {
     let (point, mut state) = delivery.open(&config.home, state)?;
+    delivery.complete = true;
     let mut cursor = Cursor::read(&state)?;
     again::clear(&point, &mut cursor, delivery.started)?;
     if is_full(delivery, config, &point)? {

@@ -280,6 +280,21 @@ fn the_logs_are_named_wherever_the_source_is_asked() {
     assert!(logs.0.text("authorized_keys").contains(" source gate --channel logs --home "));
 }
 
+#[test]
+fn logs_that_nobody_fetches_are_seen_by_the_watch() {
+    let logs = Logs::with("alarm_after = \"1s\"");
+    logs.0.run(&["source", "watch"]).exits(0);
+    logs.write("app.log", "1\n");
+    logs.run(0);
+    crate::harness::settle();
+    let ran = logs.0.run(&["source", "watch"]).exits(4);
+    ran.says(&["shop logs", "has not been fetched", "handover logsink status"]);
+    let id = logs.waiting().remove(0);
+    let sealed = seal(&logs, &id);
+    accept(&logs, &id, sealed);
+    logs.0.run(&["source", "watch"]).exits(0);
+}
+
 /// Cut before each of its durable steps and run again: nothing twice, nothing missing.
 #[test]
 fn a_log_run_cut_before_each_durable_step_and_run_again_takes_each_line_once() {

@@ -1,0 +1,55 @@
+//! `handover sink watch`: what did not happen. It derives from the store how old the newest good generation of each
+//! source is, so it sees it also when neither the sink nor the source ran at all.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::candidates::is_verified;
+use crate::{
+    config,
+    report::{Finding, Kind},
+    store::{self, Stored, sink_store::SinkStore},
+};
+
+/// Looks at one source; `since` is when it was first watched: what never came is late from there on.
+pub fn look(
+    store: &SinkStore,
+    sink: &config::Sink,
+    source: &config::SinkSource,
+    since: Timestamp,
+    now: Timestamp,
+) -> store::Result<Option<Finding>> {
+    let stored = store.source(&source.name)?.stored()?.0;
+    // With `verify = "none"` no generation is ever verified on arrival: then the newest whole one is what there is.
+    let counts = |s: &&Stored| is_verified(s) || (sink.verify == config::Verify::None && s.marks.is_whole());
+    let newest = stored.iter().rev().find(counts);
+    // Never later than it arrived, whatever clock the source has.
+    let collected = newest.map(|s| s.found.generation.started.min(s.receipt.stored));
+    let late = SignedDuration::try_from(source.alarm_after).unwrap_or(SignedDuration::MAX);
+    let age = now.duration_since(collected.unwrap_or(since));
+    if age <= late {
+        return Ok(None);
+    }
+    let (name, age) = (source.name.as_str(), SignedDuration::from_secs(age.as_secs()));
+    let what = if sink.verify == config::Verify::None { "stored" } else { "verified" };
+    let text = match (newest, collected) {
+        (Some(newest), Some(collected)) => {
+            format!(
+                "the newest {what} generation, {}, was collected at {collected:.0} ({age:#} ago)",
+                newest.id()
+            )
+        }
+        _ => format!("no {what} generation of it is here, and it is watched since {since:.0} ({age:#})"),
+    };
+    let fix = format!(
+        "does `handover source run` run there, and the sink here? See `handover source status` there and the status of {name} here"
+    );
+    Ok(Some(Finding::new(Kind::Overdue, name, text).with_fix(fix)))
+}
+
+/// Whether the disk of the store will soon be full.
+pub fn nearly_full(sink: &config::Sink, store: &SinkStore) -> Vec<Finding> {
+    // A disk that cannot be asked is found by whoever writes to it.
+    let text = store.room().ok().and_then(|room| sink.reserve.nearly_reached(room));
+    let fix = "make room on the disk of the store, or keep fewer generations (`keep`)";
+    text.map(|text| Finding::new(Kind::DiskNearlyFull, "store", text).with_fix(fix)).into_iter().collect()
+}

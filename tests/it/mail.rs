@@ -1,0 +1,7 @@
+//! Mail, alarms, watch and pings, with real servers on loopback.
+
+mod alarms;
+mod days;
+mod ping;
+mod server;
+mod smtp;
