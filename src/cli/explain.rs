@@ -111,9 +111,9 @@ fn known(config: &Config, sides: &[Side<'_>], name: &Name) -> Result<Vec<Generat
         match side {
             Side::Source(source) => {
                 let state = source::state(config);
-                ids.extend(
-                    source_life::known(&source::place(source, &state)).map_err(|e| unreadable(source, e))?,
-                );
+                for place in source::places(source, &state) {
+                    ids.extend(source_life::known(&place).map_err(|e| unreadable(source, e))?);
+                }
             }
             Side::Sink(sink) => {
                 let Some((store, _)) = open(sink, sides, &mut Vec::new())? else { continue };
@@ -153,8 +153,14 @@ fn unreadable(source: &config::Source, error: store::Error) -> Exit {
 
 fn of_source(config: &Config, source: &config::Source, id: &GenerationId) -> Result<Life, Exit> {
     let state = source::state(config);
-    let place = source::place(source, &state);
-    source_life::of(&place, source.keep, id, clock::now()).map_err(|e| unreadable(source, e))
+    // Data before logs: a run gives both the same id.
+    let places = source::places(source, &state);
+    let knows = |place| source_life::known(place).is_ok_and(|known| known.contains(id));
+    let place =
+        places.iter().find(|place| knows(place)).or(places.first()).ok_or_else(|| {
+            fail(Exit::Configuration, &"there is neither [[source.element]] nor [source.logs]")
+        })?;
+    source_life::of(place, source.keep, id, clock::now()).map_err(|e| unreadable(source, e))
 }
 
 /// What the sink knows, and what the source says of it over the way on which the sink fetches, unless it is this host.

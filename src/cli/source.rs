@@ -7,6 +7,8 @@ use std::{
     sync::Arc,
 };
 
+use serde::Serialize;
+
 use super::{
     Context, alarm,
     alarm::What,
@@ -20,8 +22,10 @@ use crate::{
     config::{self, Config, ElementKind},
     manifest::Channel,
     notify::{Looked, Scope, Signal},
-    report::{Exit, Finding, SourceRun, exit_of, runs::Activity},
+    report::{Collected, Exit, Finding, SourceRun, exit_of, runs::Activity},
     source::{
+        channels,
+        logs::matching,
         run::{self, Setup, finding_of},
         status::{self, Standing},
     },
@@ -45,9 +49,9 @@ pub(super) fn dispatch(context: &Context, args: SourceArgs) -> Exit {
         Err(e) => return fail(Exit::Configuration, &e),
     };
     match action {
-        SourceAction::Run(args) if args.dry_run => dry_run(source),
+        SourceAction::Run(args) if args.dry_run => dry_run(&config, source),
         SourceAction::Run(args) => collect(context, &config, source, args.timings),
-        SourceAction::Init { user, dry_run } => setup::source(context, source, user.as_deref(), dry_run),
+        SourceAction::Init { users, dry_run } => setup::source(context, source, &users, dry_run),
         SourceAction::Authorize(args) => authorize::run(context, source, &args),
         SourceAction::Gate(_) => fail(Exit::Usage, &"the gate is for the key of a sink alone"),
         SourceAction::Undo { id, dry_run } => undo::run(context, &state(&config), source, &id, dry_run),
@@ -90,7 +94,7 @@ fn collect(context: &Context, config: &Config, source: &config::Source, timings:
     } else {
         show::findings(&report.source, &report.findings, context.quiet);
         if !context.quiet && show::is_terminal() {
-            summary(&report);
+            report.generation.iter().chain(&report.logs).for_each(summary);
         }
     }
     report.exit
@@ -101,14 +105,17 @@ fn tell(config: &Config, report: &SourceRun) -> Vec<Finding> {
     let scope = Scope {
         name: &report.source,
         findings: &report.findings,
-        generation: report.generation.as_ref().map(|generation| generation.id.as_str()),
+        generation: report
+            .generation
+            .as_ref()
+            .or(report.logs.as_ref())
+            .map(|generation| generation.id.as_str()),
         looked: if report.complete { Looked::run() } else { Looked::nothing() },
     };
     alarm::deliver(config, RUN, report.exit, vec![scope])
 }
 
-fn summary(report: &SourceRun) {
-    let Some(generation) = &report.generation else { return };
+fn summary(generation: &Collected) {
     let rows = generation
         .elements
         .iter()
@@ -132,7 +139,7 @@ fn summary(report: &SourceRun) {
 }
 
 /// Says what a run would do: which elements, from where, and what waits.
-fn dry_run(source: &config::Source) -> Exit {
+fn dry_run(config: &Config, source: &config::Source) -> Exit {
     let mut exit = Exit::Ok;
     for element in &source.elements {
         match &element.kind {
@@ -155,50 +162,92 @@ fn dry_run(source: &config::Source) -> Exit {
             }
         }
     }
-    match HandoverPoint::open(&source.home, Channel::Data).and_then(|point| point.waiting()) {
-        Ok(listing) => {
-            show::talk(&format!(
-                "{} waiting at the Handover Point",
+    if let Some(logs) = &source.logs {
+        exit = exit.worst(dry_run_logs(config, logs));
+    }
+    for (channel, home) in channels(source) {
+        match HandoverPoint::open(home, channel).and_then(|point| point.waiting()) {
+            Ok(listing) => show::talk(&format!(
+                "{channel}: {} waiting at the Handover Point",
                 show::count(listing.items.len() as u64, "generation", "generations")
-            ));
-            exit
+            )),
+            Err(e) => return fail(Exit::Configuration, &e),
+        }
+    }
+    exit
+}
+
+fn dry_run_logs(config: &Config, logs: &config::Logs) -> Exit {
+    match matching(logs, &config.own) {
+        Ok(files) => {
+            files.iter().for_each(|file| {
+                show::talk(&format!(
+                    "logs: {} would be looked at",
+                    sys::show(file.as_os_str().as_encoded_bytes())
+                ))
+            });
+            if files.is_empty() && !logs.paths.is_empty() {
+                show::talk("logs: nothing matches the globs of [source.logs]");
+            }
+            Exit::Ok
         }
         Err(e) => fail(Exit::Configuration, &e),
     }
 }
 
-/// What the standing of this source is made from.
-pub(super) fn place<'a>(source: &'a config::Source, state: &'a Path) -> status::Place<'a> {
-    status::Place {
-        name: source.name.as_str(),
-        home: &source.home,
-        channel: Channel::Data,
-        state,
-        alarm_after: source.alarm_after,
-        max_waiting: source.max_waiting,
-    }
+/// What the standing of this source is made from, of each of its channels; data first.
+pub(super) fn places<'a>(source: &'a config::Source, state: &'a Path) -> Vec<status::Place<'a>> {
+    let place = |(channel, home)| {
+        let (alarm_after, max_waiting) = match (&source.logs, channel) {
+            (Some(logs), Channel::Logs) => (logs.alarm_after, logs.max_waiting),
+            _ => (source.alarm_after, source.max_waiting),
+        };
+        status::Place { name: source.name.as_str(), home, channel, state, alarm_after, max_waiting }
+    };
+    channels(source).into_iter().map(place).collect()
+}
+
+/// How all channels stand: as JSON the first with the logs beside it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    first: &'a Standing,
+    logs: Option<&'a Standing>,
 }
 
 fn show_status(context: &Context, config: &Config, source: &config::Source, how: &StatusArgs) -> Exit {
     let (now, state) = (clock::now(), state(config));
-    match status::standing(&place(source, &state), now) {
-        Ok(standing) if how.is_for_people() => table(context, &standing, now),
-        Ok(standing) => {
-            monitor::tell(context, how, &[monitor::of_source(&standing, source.alarm_after, now)])
-        }
-        Err(e) if how.is_for_people() => fail(Exit::Configuration, &e),
-        Err(e) => {
-            let finding = finding_of(&e.into(), source.name.as_str());
-            let view = View::failed("source", Channel::Data, source.name.as_str(), &finding);
-            monitor::tell(context, how, &[view])
+    let (mut standings, mut views) = (Vec::new(), Vec::new());
+    for place in places(source, &state) {
+        match status::standing(&place, now) {
+            Ok(standing) => {
+                views.push(monitor::of_source(&standing, place.alarm_after, now));
+                standings.push(standing);
+            }
+            Err(e) if how.is_for_people() => return fail(Exit::Configuration, &e),
+            Err(e) => {
+                let finding = finding_of(&e.into(), source.name.as_str());
+                views.push(View::failed("source", place.channel, source.name.as_str(), &finding));
+            }
         }
     }
+    if !how.is_for_people() {
+        return monitor::tell(context, how, &views);
+    }
+    if let (true, Some(first)) = (context.json, standings.first()) {
+        let logs = standings.iter().find(|standing| standing.channel == Channel::Logs);
+        return show::json(&Shown { first, logs });
+    }
+    for standing in &standings {
+        if standings.len() > 1 {
+            show::data(&format!("{}:", standing.channel));
+        }
+        table(standing, now);
+    }
+    Exit::Ok
 }
 
-fn table(context: &Context, standing: &Standing, now: jiff::Timestamp) -> Exit {
-    if context.json {
-        return show::json(standing);
-    }
+fn table(standing: &Standing, now: jiff::Timestamp) {
     let rows = standing.waiting.iter().chain(&standing.stored).map(|row| {
         vec![
             row.id.clone(),
@@ -227,5 +276,4 @@ fn table(context: &Context, standing: &Standing, now: jiff::Timestamp) -> Exit {
         show::data(&format!("a run is at work, for {}", show::age(began, now)));
     }
     monitor::concerns(&standing.concerns);
-    Exit::Ok
 }

@@ -5,6 +5,7 @@ use super::{
     alarm::What,
     fail, show,
     sink::{Outcome, Sink},
+    source::places,
 };
 use crate::{
     config::{self, Config},
@@ -12,7 +13,7 @@ use crate::{
     notify::{self, Looked, Scope},
     report::{Exit, Finding, Kind, WatchRun, exit_of},
     sink,
-    source::{run::finding_of, watch},
+    source::{run::finding_of, status::Place, watch},
     store::{self, handover_point::HandoverPoint, sink_store::SinkStore},
     sys::{Dir, clock, name::Name},
 };
@@ -29,26 +30,37 @@ struct Watched {
 
 /// `handover source watch`.
 pub(super) fn source(context: &Context, config: &Config, source: &config::Source) -> Exit {
-    let what = SOURCE;
-    let name = source.name.as_str();
     let now = clock::now();
-    let state = Dir::create_all(config.state.join(what.role), 0o700);
-    let since = state.and_then(|state| notify::since(&state, &[name], now));
-    let seen = HandoverPoint::open(&source.home, Channel::Data).and_then(|point| {
+    let state = config.state.join(SOURCE.role);
+    let places = places(source, &state);
+    // One trouble with data and with logs is two.
+    let names: Vec<String> = places
+        .iter()
+        .map(|place| match place.channel {
+            Channel::Data => place.name.to_owned(),
+            Channel::Logs => format!("{} logs", place.name),
+        })
+        .collect();
+    let all: Vec<&str> = names.iter().map(String::as_str).collect();
+    let since = Dir::create_all(&state, 0o700).and_then(|state| notify::since(&state, &all, now));
+    let look = |(place, name): (&Place<'_>, &String)| {
         let since = since.as_ref().ok().and_then(|known| known.get(name).copied()).unwrap_or(now);
         let watched = watch::Watch {
             name,
-            channel: Channel::Data,
-            alarm_after: source.alarm_after,
-            max_waiting: source.max_waiting,
+            channel: place.channel,
+            alarm_after: place.alarm_after,
+            max_waiting: place.max_waiting,
             reserve: source.reserve,
             since,
         };
-        watch::look(&watched, &point, now)
-    });
-    let mut watched = of_point(name, seen);
-    watched.findings.extend(since.err().map(|e| unknown(name, &e)));
-    end(context, config, what, &[watched])
+        let point = HandoverPoint::open(place.home, place.channel);
+        of_point(name, point.and_then(|point| watch::look(&watched, &point, now)))
+    };
+    let mut watched: Vec<Watched> = places.iter().zip(&names).map(look).collect();
+    if let (Err(e), Some(first)) = (&since, watched.first_mut()) {
+        first.findings.push(unknown(source.name.as_str(), e));
+    }
+    end(context, config, SOURCE, &watched)
 }
 
 fn of_point(name: &str, seen: store::Result<watch::Seen>) -> Watched {

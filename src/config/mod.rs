@@ -12,6 +12,7 @@ mod element;
 mod error;
 mod files;
 mod keep;
+mod logs;
 mod mail;
 mod ping;
 mod place;
@@ -41,6 +42,7 @@ pub use element::{Element, ElementKind};
 pub use error::{Errors, Problem};
 pub use files::{Files, matcher};
 pub use keep::{Keep, Limits};
+pub use logs::Logs;
 pub use mail::{Mail, MailServer, MailWay, Secret, Security};
 pub use ping::{Ping, PingRole, PingUrl};
 pub use place::{Host, Place};
@@ -70,12 +72,13 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const ALARM_AFTER: Duration = Duration::from_secs(26 * 3600);
 
 /// Every table of the file with its known keys.
-pub const TABLES: [(&str, &[&str]); 12] = [
+pub const TABLES: [(&str, &[&str]); 13] = [
     ("the top of the file", &["state", "mail", "ping", "source", "sink", "logsink", "restore"]),
     (mail::HEADER, mail::KEYS),
     (ping::HEADER, ping::KEYS),
     (source::HEADER, source::KEYS),
     (element::HEADER, element::KEYS),
+    (logs::HEADER, logs::KEYS),
     (restore::HEADER, restore::KEYS),
     ("[sink]", sink::KEYS),
     ("[[sink.source]]", sink_source::KEYS),
@@ -150,7 +153,7 @@ pub struct Config {
 impl Config {
     /// What is collected here.
     pub fn source(&self) -> Result<&Source, Errors> {
-        let fix = "add it with a name, and [[source.element]] with name, kind and paths or command";
+        let fix = "add it with a name, and [[source.element]] with name, kind and paths or command, or [source.logs]";
         self.source.as_ref().ok_or_else(|| self.missing(source::HEADER, fix))
     }
 
@@ -275,6 +278,8 @@ fn resolve(
     root.refuse_unknown();
     let mut homes: Vec<(&str, &Path)> = Vec::new();
     homes.extend(source.iter().map(|source| (source::HEADER, source.home.as_path())));
+    let logs = source.iter().filter_map(|source| source.logs.as_ref());
+    homes.extend(logs.map(|logs| (logs::HEADER, logs.home.as_path())));
     homes.extend(sink.iter().chain(&logsink).map(|sink| (sink.role.header(), sink.home.as_path())));
     refuse_shared(&root, &homes);
     if let (Some(sink), Some(logsink)) = (&sink, &logsink) {

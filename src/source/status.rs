@@ -6,7 +6,7 @@ use std::{path::Path, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::state;
+use super::{delivery::look_at_sink, state};
 use crate::{
     manifest::{Channel, generation::Drill},
     report::{
@@ -43,7 +43,9 @@ pub fn finish(state: &Path, run: &SourceRun) -> sys::Result<()> {
         findings: run.findings.iter().filter(|f| f.kind != Kind::Note).cloned().collect(),
         ..run.clone()
     };
-    let well = matches!(run.exit, Exit::Ok | Exit::PreviousTransportFailed) && run.generation.is_some();
+    let handed_over = run.generation.is_some() || run.logs.is_some();
+    // Where there are only logs, nothing new is well, too.
+    let well = run.exit == Exit::Ok || run.exit == Exit::PreviousTransportFailed && handed_over;
     let failures = run.findings.iter().filter(|f| f.kind == Kind::Verification).count() as u64;
     Runs::finish(&Dir::create_all(state, 0o700)?, FILE, run, well, failures)
 }
@@ -160,7 +162,17 @@ pub fn standing(place: &Place<'_>, now: Timestamp) -> store::Result<Standing> {
     let handed_over = every().filter(|f| f.generation.elements.iter().all(|e| e.ok));
     let handed_over = handed_over.map(|f| f.generation.finished).max();
     let noted_success = noted.runs.last_success.as_ref().map(|run| run.finished);
-    let known = state::peek(place.state).map_or(0, |facts| facts.sequence);
+    let (known, accepted_at) = match place.channel {
+        Channel::Data => {
+            (state::peek(place.state), stored.items.iter().map(|s| s.found.generation.started).max())
+        }
+        // Accepted logs are gone: their receipts tell.
+        Channel::Logs => {
+            let receipts = point.log_receipts()?;
+            (state::peek(&place.state.join("logs")), receipts.iter().filter_map(|r| r.id.time()).max())
+        }
+    };
+    let known = known.map_or(0, |facts| facts.sequence);
     let room = Room::of(&Dir::open(place.home)?)?;
     let mut standing = Standing {
         source: place.name.to_owned(),
@@ -170,7 +182,7 @@ pub fn standing(place: &Place<'_>, now: Timestamp) -> store::Result<Standing> {
         waiting_since: waiting.items.iter().filter(|w| w.rejected.is_none()).map(|w| w.since).min(),
         condemned: point.condemned()?.items.len() as u64,
         sequence: every().map(|f| f.generation.sequence).fold(known, u64::max),
-        accepted_at: stored.items.iter().map(|s| s.found.generation.started).max(),
+        accepted_at,
         collected_at: newest.map(|f| f.generation.started),
         drill: newest.and_then(|f| f.generation.drill.clone()),
         room: (room.bytes_free, room.bytes_total),
@@ -208,10 +220,12 @@ fn concerns(
 ) -> Vec<Concern> {
     let limit = SignedDuration::try_from(place.alarm_after).unwrap_or(SignedDuration::MAX);
     let too_old = |at: Timestamp| now.duration_since(at) > limit;
-    let sink = "look at the sink: does `handover sink` run there, and what does `handover sink status` say?";
+    let sink = &look_at_sink(place.channel);
     let collect = "run `handover source` and read what it says";
     let mut all = Vec::new();
     match standing.collected_at {
+        // Where nothing is new in the logs there is nothing to hand over.
+        _ if place.channel == Channel::Logs => {}
         None => all.push(Concern::critical("nothing was ever handed over", collect)),
         Some(at) if too_old(at) => {
             all.push(Concern::critical(format!("nothing was handed over since {at} (alarm_after)"), collect));
@@ -224,7 +238,11 @@ fn concerns(
     }
     let waiting = standing.waiting.iter().filter(|w| w.state != "rejected").count();
     if waiting > 1 && waiting >= usize::try_from(place.max_waiting).unwrap_or(usize::MAX) {
-        let text = format!("the Handover Point is full: {waiting} wait (max_waiting); the eldest goes next");
+        let next = match place.channel {
+            Channel::Data => "the eldest goes next",
+            Channel::Logs => "no more logs are collected",
+        };
+        let text = format!("the Handover Point is full: {waiting} wait (max_waiting); {next}");
         all.push(Concern::critical(text, sink));
     }
     let rejected: Vec<&str> =

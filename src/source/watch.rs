@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::delivery::look_at_sink;
 use crate::{
     config::Reserve,
     manifest::Channel,
@@ -87,8 +88,7 @@ fn waits(watch: &Watch<'_>, eldest: &Waiting, count: usize, now: Timestamp) -> F
         String::new()
     };
     let text = format!("{} waits since {:.0} ({age}) and {what}{more}", eldest.found.id(), eldest.since);
-    let fix = "look at the sink: does `handover sink` run there, and what does `handover sink status` say?";
-    Finding::new(Kind::PreviousTransport, watch.name, text).with_fix(fix)
+    Finding::new(Kind::PreviousTransport, watch.name, text).with_fix(look_at_sink(watch.channel))
 }
 
 fn overdue(watch: &Watch<'_>, newest: Option<Timestamp>, now: Timestamp) -> Option<Finding> {

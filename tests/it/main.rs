@@ -15,6 +15,7 @@ mod harness;
 mod heal;
 mod kill;
 mod layers;
+mod logs;
 mod mail;
 mod mistakes;
 mod remote;

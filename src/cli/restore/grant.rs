@@ -9,6 +9,7 @@ use crate::{
     cli::{Context, args::RestoreGrantArgs, authorize, fail, show},
     config,
     gate::keys::{self, Binding, Error, Grant, Outcome, PublicKey, Revoke, To, Until},
+    manifest::Channel,
     report::Exit,
     sys::{self, child, clock, program},
 };
@@ -79,7 +80,7 @@ fn act(context: &Context, args: &RestoreGrantArgs) -> Result<(), Failed> {
     let config =
         context.load(config::Role::Restore).map_err(|exit| (exit, "nothing was changed".to_owned()))?;
     let home = &config.restore.home;
-    let user = authorize::transport_user(home).map_err(|e| configuration(&e))?;
+    let user = authorize::transport_user(Channel::Data, home).map_err(|e| configuration(&e))?;
     let file = match &args.authorized_keys {
         Some(file) => file.clone(),
         None => Path::new(&user.home).join(".ssh/authorized_keys"),

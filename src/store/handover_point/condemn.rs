@@ -65,7 +65,13 @@ impl HandoverPoint {
         let stored = self.list_stored(&changing)?.items;
         let mut gone = Listing::default();
         for (index, why) in surplus(&accepted(&stored), keep, now) {
-            self.condemn_unread(&self.store, &stored[index].found, &Note::new(&why, now), &changing, &mut gone)?;
+            self.condemn_unread(
+                &self.store,
+                &stored[index].found,
+                &Note::new(&why, now),
+                &changing,
+                &mut gone,
+            )?;
         }
         Ok(gone)
     }
@@ -87,7 +93,13 @@ impl HandoverPoint {
         let mut gone = Listing::default();
         for (index, _) in surplus(&candidates, max_waiting, now) {
             let why = format!("never fetched: more than {max_waiting} were waiting");
-            self.condemn_unread(&self.outgoing, &waiting[index].found, &Note::new(&why, now), &changing, &mut gone)?;
+            self.condemn_unread(
+                &self.outgoing,
+                &waiting[index].found,
+                &Note::new(&why, now),
+                &changing,
+                &mut gone,
+            )?;
         }
         Ok(gone)
     }
@@ -104,7 +116,11 @@ impl HandoverPoint {
         let id = found.id();
         let condemned = from.open_dir(id).map_err(Error::from).and_then(|dir| {
             let free = !is_read(&dir)?;
-            if free { self.condemn(from, found, &note.why, note.at, changing).map(|()| true) } else { Ok(false) }
+            if free {
+                self.condemn(from, found, &note.why, note.at, changing).map(|()| true)
+            } else {
+                Ok(false)
+            }
         });
         if bear(condemned, id.as_ref(), &mut gone.strange)? == Some(true) {
             gone.items.push(Gone { id: id.clone(), why: note.why.clone() });

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{HandoverPoint, Listing, Waiting, bear, owned, rejected_paths};
 use crate::{
-    manifest::{Channel, GenerationId, Seal, names},
+    manifest::{Bytes, Channel, GenerationId, Seal, names},
     store::{Error, Found, Result, found},
     sys::{Dir, name::Name, show},
 };
@@ -87,14 +87,6 @@ struct Head {
     at: Timestamp,
 }
 
-/// A path as JSON can hold it: as text, or else as numbers.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Bytes {
-    Text(String),
-    Raw(Vec<u8>),
-}
-
 impl Rejected {
     /// Reads the note in a generation's folder. One that cannot be used still rejects: the doubt is about content.
     pub(super) fn load(dir: &Dir, found: &Found, room: &mut Room) -> Result<Option<Self>> {
@@ -113,12 +105,6 @@ impl Rejected {
             Ok(_) => unusable(format!("its {} is that of another generation", names::REJECTED)),
             Err(e) => unusable(format!("its {}: {}", names::REJECTED, show(e.to_string().as_bytes()))),
         }
-    }
-}
-
-impl Bytes {
-    fn new(path: Vec<u8>) -> Self {
-        String::from_utf8(path).map_or_else(|e| Self::Raw(e.into_bytes()), Self::Text)
     }
 }
 
@@ -142,7 +128,7 @@ impl HandoverPoint {
             return Ok(Rejection::Rejected(paths.len()));
         }
         let count = paths.len();
-        let paths = paths.into_iter().map(Bytes::new).collect();
+        let paths = paths.into_iter().map(Bytes).collect();
         let file = File { format: 1, id: id.clone(), seal: *seal, at: now, paths };
         let text = serde_json::to_vec(&file).map_err(|e| Error::Damaged {
             path: dir.path().to_path_buf(),
@@ -163,6 +149,22 @@ impl HandoverPoint {
             }
         }
         Ok(all)
+    }
+
+    /// Condemns rejected generations of logs whose content was handed over again in a later one.
+    pub fn clear_repeated(&self, repeated: &[GenerationId], now: Timestamp) -> Result<Listing<GenerationId>> {
+        let changing = self.changing()?;
+        let mut cleared = Listing::default();
+        for Waiting { found, rejected, reading, .. } in self.list_waiting(&changing)?.items {
+            if rejected.is_some() && !reading && repeated.contains(found.id()) {
+                let why = "rejected by the sink, and handed over again";
+                let condemned = self.condemn(&self.outgoing, &found, why, now, &changing);
+                if bear(condemned, found.id().as_ref(), &mut cleared.strange)?.is_some() {
+                    cleared.items.push(found.generation.id);
+                }
+            }
+        }
+        Ok(cleared)
     }
 
     /// Condemns the rejected generations whose place newer ones have taken: for each element that was good in it there is
