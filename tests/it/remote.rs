@@ -38,7 +38,7 @@ impl Answer for TestGate {
         let seal = Digest::of(b"seal");
         match request {
             Request::Offers => Ok(serde_json::to_vec(&serde_json::json!({
-                "name": "shop", "lineage": "ab12", "version": "0.1.0", "clock": "2026-11-23T04:00:00Z",
+                "name": "shop", "lineage": "ab12", "channel": "data", "version": "0.1.0", "clock": "2026-11-23T04:00:00Z",
                 "offers": [{"id": ID, "sequence": 7, "seal": seal, "files": 1, "entries": 2, "bytes": 3,
                     "manifest_bytes": 4, "rejected": false, "reading": true}],
             }))
@@ -113,7 +113,7 @@ refuse() { printf "$1\n" >&2; exit 99; }
 set -f; set -- $SSH_ORIGINAL_COMMAND
 seal=$(printf seal | sha256sum | cut -c 1-64)
 case "$3 $4" in
-    "offers ") printf '{"name": "shop", "lineage": "ab12", "version": "0.1.0", "clock": "2026-11-23T04:00:00Z",
+    "offers ") printf '{"name": "shop", "lineage": "ab12", "channel": "data", "version": "0.1.0", "clock": "2026-11-23T04:00:00Z",
         "offers": [{"id": "THE_ID", "sequence": 7, "seal": "%s", "files": 1, "entries": 2, "bytes": 3,
         "manifest_bytes": 4, "rejected": false, "reading": true}]}' "$seal" ;;
     "stored ") printf 'not JSON' ;;
