@@ -220,6 +220,9 @@ pub struct SourceRun {
     pub finished: Timestamp,
     /// The generation that was handed over, if any.
     pub generation: Option<Collected>,
+    /// The generation of logs that was handed over, if any.
+    #[serde(default)]
+    pub logs: Option<Collected>,
     /// What was found.
     pub findings: Vec<Finding>,
     /// How it ended.

@@ -8,7 +8,10 @@ use clap::{Args, Parser, Subcommand};
 
 pub use self::logsink::{CatArgs, LogsinkAction, LogsinkArgs};
 pub use super::when::When;
-use crate::{manifest::GenerationId, sys::name::Name};
+use crate::{
+    manifest::{Channel, GenerationId},
+    sys::name::Name,
+};
 
 /// Pull-based backup: a source hands its data over, a sink fetches, proves and keeps it, and brings it back.
 ///
@@ -89,10 +92,9 @@ pub enum SourceAction {
     Run(SourceRunArgs),
     /// Make what is missing: the transport user, the folders of the home with their owners and modes
     Init {
-        /// The transport user, whom sinks log in as; as root only. Without it: dataBackupSource where the home is the
-        /// usual one, else whoever runs this
-        #[arg(long, value_name = "USER")]
-        user: Option<String>,
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "a doc comment here would become part of the help text")]
+        users: SourceUsers,
         /// Show what would be changed, change nothing
         #[arg(long)]
         dry_run: bool,
@@ -106,12 +108,28 @@ pub enum SourceAction {
     Status,
 }
 
+/// The transport users of a source.
+#[derive(Debug, Args)]
+pub struct SourceUsers {
+    /// The transport user, whom sinks log in as; as root only. Without it: dataBackupSource where the home is the
+    /// usual one, else whoever runs this
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+    /// The same for the logs. Without it: logBackupSource where the home is the usual one, else whoever runs this
+    #[arg(long, value_name = "USER")]
+    pub logs_user: Option<String>,
+}
+
 /// `handover source authorize`.
 #[derive(Debug, Args)]
 pub struct AuthorizeArgs {
     /// A file with the sink's public key, or `-` for standard input
     #[arg(value_name = "FILE")]
     pub key: PathBuf,
+    /// What it is let in to; the log key cannot see data, and the data key no logs. Without it: data, or logs where there
+    /// are only logs
+    #[arg(long, value_enum)]
+    pub channel: Option<GateChannel>,
     /// Let it in only from these addresses, as sshd's `from=` takes them
     #[arg(long, value_name = "ADDRESS")]
     pub from: Option<String>,
@@ -141,6 +159,15 @@ pub enum GateChannel {
     Data,
     /// Logs.
     Logs,
+}
+
+impl From<GateChannel> for Channel {
+    fn from(channel: GateChannel) -> Self {
+        match channel {
+            GateChannel::Data => Self::Data,
+            GateChannel::Logs => Self::Logs,
+        }
+    }
 }
 
 /// `handover source run`.

@@ -10,7 +10,10 @@ use crate::{
     config,
     manifest::Channel,
     report::Exit,
-    source::authorize::{self, Binding, Error, Outcome, PublicKey},
+    source::{
+        self,
+        authorize::{self, Binding, Error, Outcome, PublicKey},
+    },
     store::handover_point::HandoverPoint,
     sys::{self, program, users},
 };
@@ -27,10 +30,11 @@ fn authorize(context: &Context, source: &config::Source, args: &AuthorizeArgs) -
     let configuration = |e: &dyn std::fmt::Display| (Exit::Configuration, e.to_string());
     let key = PublicKey::parse(&read(&args.key).map_err(|e| (Exit::Usage, e))?)
         .map_err(|e| (Exit::Usage, e.to_string()))?;
-    let user = transport_user(source).map_err(|e| configuration(&e))?;
+    let (channel, channel_home) = channel(source, args)?;
+    let user = transport_user(channel, channel_home).map_err(|e| configuration(&e))?;
     let handover = own_path().map_err(|e| configuration(&e))?;
-    let home = (source.home != Path::new(&user.home)).then(|| source.home.clone());
-    let binding = Binding { handover, channel: "data", home, from: args.from.clone() };
+    let home = (channel_home != Path::new(&user.home)).then(|| channel_home.to_path_buf());
+    let binding = Binding { handover, channel: channel.as_str(), home, from: args.from.clone() };
     let file = match &args.authorized_keys {
         Some(file) => file.clone(),
         None => Path::new(&user.home).join(".ssh/authorized_keys"),
@@ -58,6 +62,20 @@ fn authorize(context: &Context, source: &config::Source, args: &AuthorizeArgs) -
     Ok(())
 }
 
+/// The channel that was asked for, or the one that there is, data before logs.
+fn channel<'a>(
+    source: &'a config::Source,
+    args: &AuthorizeArgs,
+) -> Result<(Channel, &'a Path), (Exit, String)> {
+    let all = source::channels(source);
+    let wanted = args.channel.map(Channel::from);
+    let found = all.into_iter().find(|(channel, _)| wanted.is_none_or(|wanted| wanted == *channel));
+    found.ok_or_else(|| {
+        let missing = if wanted == Some(Channel::Logs) { "[source.logs]" } else { "[[source.element]]" };
+        (Exit::Configuration, format!("there is no {missing} in the configuration: add it first"))
+    })
+}
+
 fn read(key: &Path) -> Result<String, String> {
     let shown = sys::show(key.as_os_str().as_encoded_bytes());
     let limit = authorize::KEY_LIMIT as u64 + 1;
@@ -71,12 +89,12 @@ fn read(key: &Path) -> Result<String, String> {
 }
 
 /// The owner of the Handover Point: whom the sink logs in as.
-fn transport_user(source: &config::Source) -> Result<users::User, String> {
+fn transport_user(channel: Channel, home: &Path) -> Result<users::User, String> {
     // As root everything is checked; without root, the folders that are ours.
     let point = if users::is_root() {
-        HandoverPoint::open(&source.home, Channel::Data)
+        HandoverPoint::open(home, channel)
     } else {
-        HandoverPoint::open_for_gate(&source.home)
+        HandoverPoint::open_for_gate(home)
     };
     let (uid, _) = point.map_err(|e| e.to_string())?.transport_user();
     users::find_id(uid)

@@ -17,9 +17,16 @@ pub(super) fn run(context: &Context, live: bool) -> Exit {
     }
     let mut lines = vec![format!("{}: good", config.file.display())];
     if let Some(source) = &config.source {
-        let elements: Vec<String> =
-            source.elements.iter().map(|e| format!("{} ({})", e.name, e.kind.as_str())).collect();
-        lines.push(format!("  source {} hands over {}", source.name, elements.join(", ")));
+        let elements = source.elements.iter().map(|e| format!("{} ({})", e.name, e.kind.as_str()));
+        let logs = source.logs.iter().map(|logs| match logs.paths.len() {
+            0 => "the journal".to_owned(),
+            n => {
+                let journal = if logs.journald { " and the journal" } else { "" };
+                format!("the logs of {}{journal}", show::count(n as u64, "glob", "globs"))
+            }
+        });
+        let all: Vec<String> = elements.chain(logs).collect();
+        lines.push(format!("  source {} hands over {}", source.name, all.join(", ")));
     }
     for sink in config.sinks() {
         let names: Vec<&str> = sink.sources.iter().map(|s| s.name.as_str()).collect();

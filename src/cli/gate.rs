@@ -3,10 +3,7 @@
 
 use std::{io, path::Path, process::ExitCode};
 
-use super::{
-    args::{GateArgs, GateChannel},
-    show,
-};
+use super::{args::GateArgs, show};
 use crate::{
     gate::{
         Gate, Served,
@@ -34,11 +31,7 @@ pub(super) fn run(args: &GateArgs) -> ExitCode {
 }
 
 fn answer(args: &GateArgs, line: &str) -> Result<Option<String>, Refused> {
-    let channel = match args.channel {
-        GateChannel::Data => Channel::Data,
-        GateChannel::Logs => Channel::Logs,
-    };
-    let gate = open(args.home.as_deref(), channel)?;
+    let gate = open(args.home.as_deref(), args.channel.into())?;
     let now = clock::now();
     match serve(&gate, line, io::stdin().lock(), io::stdout().lock(), (now, wall_clock(now)))? {
         Served::Answered(trouble) => Ok(trouble),

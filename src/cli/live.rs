@@ -63,7 +63,7 @@ pub(super) fn run(context: &Context, config: &Config) -> Exit {
     host(&mut doctor);
     if let Some(section) = &config.source {
         doctor.role = "source";
-        source::check(&mut doctor, section);
+        source::check(&mut doctor, config, section);
     }
     for section in config.sinks() {
         doctor.role = section.role.name();

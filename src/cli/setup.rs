@@ -5,18 +5,20 @@ use std::{
     time::Duration,
 };
 
-use super::{Context, authorize, fail, host, show, sink::Sink};
+use super::{Context, args::SourceUsers, authorize, fail, host, show, sink::Sink};
 use crate::{
     config::{self, Config, Place, SinkRole},
     manifest::Channel,
     report::Exit,
     sink::{key, run},
+    source::channels,
     store::{handover_point::HandoverPoint, sink_store::SinkStore},
     sys::{self, Dir, accounts, child, durable, users},
 };
 
 /// The user whom sinks log in as, where the home is the usual one.
 const SOURCE_USER: &str = "dataBackupSource";
+const LOGS_USER: &str = "logBackupSource";
 
 /// Why something was not made: the exit code and the text.
 type Failed = (Exit, String);
@@ -138,21 +140,33 @@ impl Owner {
 }
 
 /// `handover source init`.
-pub(super) fn source(context: &Context, source: &config::Source, user: Option<&str>, dry_run: bool) -> Exit {
+pub(super) fn source(context: &Context, source: &config::Source, users: &SourceUsers, dry_run: bool) -> Exit {
     let mut steps = Steps::new(context, dry_run);
-    match make_source(&mut steps, source, user) {
-        Ok(()) => steps.end("nothing to do: the home is as it should be"),
-        Err((exit, text)) => fail(exit, &text),
+    for (channel, home) in channels(source) {
+        let (named, usual) = match channel {
+            Channel::Data => (users.user.as_deref(), SOURCE_USER),
+            Channel::Logs => (users.logs_user.as_deref(), LOGS_USER),
+        };
+        if let Err((exit, text)) = make_source(&mut steps, channel, home, (named, usual)) {
+            return fail(exit, &text);
+        }
     }
+    steps.end("nothing to do: all is as it should be")
 }
 
-fn make_source(steps: &mut Steps<'_>, source: &config::Source, user: Option<&str>) -> Result<(), Failed> {
-    let owner = steps.user(user, &source.home, SOURCE_USER, true)?;
+/// One channel's home.
+fn make_source(
+    steps: &mut Steps<'_>,
+    channel: Channel,
+    home: &Path,
+    (named, usual): (Option<&str>, &str),
+) -> Result<(), Failed> {
+    let owner = steps.user(named, home, usual, true)?;
     let ids = if let Owner::User(user) = &owner { Some((user.uid, user.gid)) } else { None };
     let changes = if steps.dry_run {
-        HandoverPoint::plan(&source.home, Channel::Data, ids)
+        HandoverPoint::plan(home, channel, ids)
     } else {
-        HandoverPoint::create(&source.home, Channel::Data, ids)
+        HandoverPoint::create(home, channel, ids)
     };
     let changes = changes.map_err(|e| {
         let exit = if e.is_storage() { Exit::Storage } else { Exit::Configuration };
@@ -162,7 +176,7 @@ fn make_source(steps: &mut Steps<'_>, source: &config::Source, user: Option<&str
     match owner {
         // Root's, so that the transport user cannot let anybody in by itself.
         Owner::User(_) | Owner::ToBeMade if users::is_root() => {
-            steps.folder(&source.home.join(".ssh"), &Owner::Us, 0o755)
+            steps.folder(&home.join(".ssh"), &Owner::Us, 0o755)
         }
         _ => Ok(()),
     }

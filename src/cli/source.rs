@@ -14,9 +14,13 @@ use super::{
 use crate::{
     config::{self, Config, ElementKind},
     manifest::Channel,
-    report::{Exit, SourceRun},
-    source::run::{self, Setup},
-    source::status,
+    report::{Collected, Exit, SourceRun},
+    source::{
+        channels,
+        logs::matching,
+        run::{self, Setup},
+        status,
+    },
     store::handover_point::HandoverPoint,
     sys::{self, Dir, clock, progress::Progress},
 };
@@ -32,9 +36,9 @@ pub(super) fn dispatch(context: &Context, args: SourceArgs) -> Exit {
         Err(e) => return fail(Exit::Configuration, &e),
     };
     match action {
-        SourceAction::Run(args) if args.dry_run => dry_run(source),
+        SourceAction::Run(args) if args.dry_run => dry_run(&config, source),
         SourceAction::Run(args) => collect(context, &config, source, args.timings),
-        SourceAction::Init { user, dry_run } => setup::source(context, source, user.as_deref(), dry_run),
+        SourceAction::Init { users, dry_run } => setup::source(context, source, &users, dry_run),
         SourceAction::Authorize(args) => authorize::run(context, source, &args),
         SourceAction::Gate(_) => fail(Exit::Usage, &"the gate is for the key of a sink alone"),
         SourceAction::Status => show_status(context, &config, source),
@@ -71,14 +75,13 @@ fn collect(context: &Context, config: &Config, source: &config::Source, timings:
     } else {
         show::findings(&report.source, &report.findings, context.quiet);
         if !context.quiet && show::is_terminal() {
-            summary(&report);
+            report.generation.iter().chain(&report.logs).for_each(summary);
         }
     }
     report.exit
 }
 
-fn summary(report: &SourceRun) {
-    let Some(generation) = &report.generation else { return };
+fn summary(generation: &Collected) {
     let rows = generation
         .elements
         .iter()
@@ -102,7 +105,7 @@ fn summary(report: &SourceRun) {
 }
 
 /// Says what a run would do: which elements, from where, and what waits.
-fn dry_run(source: &config::Source) -> Exit {
+fn dry_run(config: &Config, source: &config::Source) -> Exit {
     let mut exit = Exit::Ok;
     for element in &source.elements {
         match &element.kind {
@@ -125,13 +128,34 @@ fn dry_run(source: &config::Source) -> Exit {
             }
         }
     }
-    match HandoverPoint::open(&source.home, Channel::Data).and_then(|point| point.waiting()) {
-        Ok(listing) => {
-            show::talk(&format!(
-                "{} waiting at the Handover Point",
+    if let Some(logs) = &source.logs {
+        exit = exit.worst(dry_run_logs(config, logs));
+    }
+    for (channel, home) in channels(source) {
+        match HandoverPoint::open(home, channel).and_then(|point| point.waiting()) {
+            Ok(listing) => show::talk(&format!(
+                "{channel}: {} waiting at the Handover Point",
                 show::count(listing.items.len() as u64, "generation", "generations")
-            ));
-            exit
+            )),
+            Err(e) => return fail(Exit::Configuration, &e),
+        }
+    }
+    exit
+}
+
+fn dry_run_logs(config: &Config, logs: &config::Logs) -> Exit {
+    match matching(logs, &config.own) {
+        Ok(files) => {
+            files.iter().for_each(|file| {
+                show::talk(&format!(
+                    "logs: {} would be looked at",
+                    sys::show(file.as_os_str().as_encoded_bytes())
+                ))
+            });
+            if files.is_empty() && !logs.paths.is_empty() {
+                show::talk("logs: nothing matches the globs of [source.logs]");
+            }
+            Exit::Ok
         }
         Err(e) => fail(Exit::Configuration, &e),
     }
@@ -148,6 +172,7 @@ struct Status {
 
 #[derive(Serialize)]
 struct StatusRow {
+    channel: Channel,
     id: String,
     sequence: u64,
     seal: String,
@@ -166,6 +191,7 @@ fn show_status(context: &Context, config: &Config, source: &config::Source) -> E
     }
     let rows = status.waiting.iter().chain(&status.stored).map(|row| {
         vec![
+            row.channel.to_string(),
             row.id.clone(),
             row.sequence.to_string(),
             row.files.to_string(),
@@ -173,7 +199,8 @@ fn show_status(context: &Context, config: &Config, source: &config::Source) -> E
             row.state.to_owned(),
         ]
     });
-    show::data(&show::table(&["generation", "sequence#", "files#", "size#", "state"], rows.collect()));
+    let head = ["channel", "generation", "sequence#", "files#", "size#", "state"];
+    show::data(&show::table(&head, rows.collect()));
     let now = clock::now();
     let line = |what: &str, run: &Option<SourceRun>| match run {
         Some(run) => format!("{what}: {} ago, {}", show::age(run.finished, now), run.exit.name()),
@@ -185,29 +212,33 @@ fn show_status(context: &Context, config: &Config, source: &config::Source) -> E
 }
 
 fn read_status(config: &Config, source: &config::Source) -> Result<Status, crate::store::Error> {
-    let point = HandoverPoint::open(&source.home, Channel::Data)?;
-    let row = |found: &crate::store::Found, state| StatusRow {
-        id: found.id().to_string(),
-        sequence: found.generation.sequence,
-        seal: found.seal.to_string(),
-        files: found.generation.files,
-        bytes: found.generation.bytes,
-        state,
-    };
-    let listing = point.waiting()?;
-    let waiting = listing.items.iter().map(|w| {
-        let state = match (&w.rejected, w.reading) {
-            (Some(_), _) => "rejected",
-            (None, true) => "being fetched",
-            (None, false) => "waiting",
+    let (mut waiting, mut stored) = (Vec::new(), Vec::new());
+    for (channel, home) in channels(source) {
+        let point = HandoverPoint::open(home, channel)?;
+        let row = |found: &crate::store::Found, state| StatusRow {
+            channel,
+            id: found.id().to_string(),
+            sequence: found.generation.sequence,
+            seal: found.seal.to_string(),
+            files: found.generation.files,
+            bytes: found.generation.bytes,
+            state,
         };
-        row(&w.found, state)
-    });
+        waiting.extend(point.waiting()?.items.iter().map(|w| {
+            let state = match (&w.rejected, w.reading) {
+                (Some(_), _) => "rejected",
+                (None, true) => "being fetched",
+                (None, false) => "waiting",
+            };
+            row(&w.found, state)
+        }));
+        stored.extend(point.stored()?.items.iter().map(|s| row(&s.found, "accepted")));
+    }
     let runs = status::read(&state(config))?;
     Ok(Status {
         source: source.name.to_string(),
-        waiting: waiting.collect(),
-        stored: point.stored()?.items.iter().map(|s| row(&s.found, "accepted")).collect(),
+        waiting,
+        stored,
         last_attempt: runs.last_attempt,
         last_success: runs.last_success,
     })

@@ -68,7 +68,7 @@ fn quoted(path: &Path) -> String {
     format!("\"{}\"", crate::sys::show(path.as_os_str().as_encoded_bytes()))
 }
 
-fn outside(path: PathBuf, own: &[PathBuf]) -> Read<PathBuf> {
+pub(super) fn outside(path: PathBuf, own: &[PathBuf]) -> Read<PathBuf> {
     match own.iter().find(|own| path.starts_with(own)) {
         Some(own) => Err(format!(
             "it is in {}, which is handover's own: a backup must not contain itself; name another path",
@@ -78,7 +78,7 @@ fn outside(path: PathBuf, own: &[PathBuf]) -> Read<PathBuf> {
     }
 }
 
-fn pattern(given: &Given<'_>) -> Read<String> {
+pub(super) fn pattern(given: &Given<'_>) -> Read<String> {
     let pattern = value::text(given, "\"cache/\"")?;
     if pattern.starts_with('#') || pattern.trim().is_empty() || pattern.contains('\n') {
         return Err("in gitignore syntax this is no pattern and leaves nothing out; write \\# for a name that begins with #, or remove it".to_owned());

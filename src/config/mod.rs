@@ -12,6 +12,7 @@ mod element;
 mod error;
 mod files;
 mod keep;
+mod logs;
 mod place;
 mod reserve;
 mod secrets;
@@ -38,6 +39,7 @@ pub use element::{Element, ElementKind};
 pub use error::{Errors, Problem};
 pub use files::Files;
 pub use keep::{Keep, Limits};
+pub use logs::Logs;
 pub use place::{Host, Place};
 pub use reserve::Reserve;
 pub use secrets::without_secrets;
@@ -64,10 +66,11 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const ALARM_AFTER: Duration = Duration::from_secs(26 * 3600);
 
 /// Every table of the file with its known keys.
-pub const TABLES: [(&str, &[&str]); 9] = [
+pub const TABLES: [(&str, &[&str]); 10] = [
     ("the top of the file", &["state", "source", "sink", "logsink"]),
     (source::HEADER, source::KEYS),
     (element::HEADER, element::KEYS),
+    (logs::HEADER, logs::KEYS),
     ("[sink]", sink::KEYS),
     ("[[sink.source]]", sink_source::KEYS),
     ("[logsink]", sink::KEYS),
@@ -131,7 +134,7 @@ pub struct Config {
 impl Config {
     /// What is collected here.
     pub fn source(&self) -> Result<&Source, Errors> {
-        let fix = "add it with a name, and [[source.element]] with name, kind and paths or command";
+        let fix = "add it with a name, and [[source.element]] with name, kind and paths or command, or [source.logs]";
         self.source.as_ref().ok_or_else(|| self.missing(source::HEADER, fix))
     }
 
@@ -237,10 +240,9 @@ fn resolve(
         source
     });
     root.refuse_unknown();
-    let mut homes: Vec<(&str, &Path)> = Vec::new();
-    homes.extend(source.iter().map(|source| (source::HEADER, source.home.as_path())));
-    homes.extend(sink.iter().chain(&logsink).map(|sink| (sink.role.header(), sink.home.as_path())));
-    refuse_shared(&root, &homes);
+    let sinks: Vec<(&str, &Path)> =
+        sink.iter().chain(&logsink).map(|sink| (sink.role.header(), sink.home.as_path())).collect();
+    refuse_shared(&root, source.as_ref(), &sinks);
     if let (Some(sink), Some(logsink)) = (&sink, &logsink) {
         refuse_shared_keys(&root, sink, logsink);
     }
@@ -248,15 +250,17 @@ fn resolve(
     Config { file: file.to_owned(), state, own, source, sink, logsink, without_secrets }
 }
 
-/// Each role has a home of its own.
-fn refuse_shared(root: &Table<'_>, homes: &[(&str, &Path)]) {
-    for (i, (first, home)) in homes.iter().enumerate() {
-        for (second, other) in homes.iter().skip(i + 1) {
-            if home.starts_with(other) || other.starts_with(home) {
-                root.wrong(format!(
-                    "{first} and {second} need homes of their own, neither in the other: their stores would mix; change one `home`"
-                ));
-            }
+/// Each sink has a home of its own, beside those of the source.
+fn refuse_shared(root: &Table<'_>, source: Option<&Source>, sinks: &[(&str, &Path)]) {
+    let data = source.map(|source| (source::HEADER, source.home.as_path()));
+    let logs = source.and_then(|source| source.logs.as_ref());
+    let logs = logs.map(|logs| (logs::HEADER, logs.home.as_path()));
+    for (i, (section, home)) in sinks.iter().enumerate() {
+        let others = data.iter().chain(&logs).chain(sinks.iter().skip(i + 1));
+        for (other, _) in others.filter(|(_, other)| home.starts_with(other) || other.starts_with(home)) {
+            root.wrong(format!(
+                "{other} and {section} need homes of their own, neither in the other: their stores would mix; change one `home`"
+            ));
         }
     }
 }

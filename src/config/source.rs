@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    Element, Reserve, Window, element,
+    Element, Logs, Reserve, Window, element, logs,
     table::Table,
     value::{self, Command},
 };
@@ -24,6 +24,7 @@ pub(super) const KEYS: &[&str] = &[
     "after",
     "hook_timeout",
     "element",
+    "logs",
 ];
 pub(super) const HOME: &str = "/home/dataBackupSource";
 
@@ -57,8 +58,10 @@ pub struct Source {
     pub after: Vec<Command>,
     /// Each command of `before` and `after` takes no longer.
     pub hook_timeout: Duration,
-    /// What is collected, in this order; at least one, each with a name of its own.
+    /// What is collected, in this order, each with a name of its own; none only where there are logs.
     pub elements: Vec<Element>,
+    /// Logs, which go a way of their own.
+    pub logs: Option<Logs>,
 }
 
 impl Source {
@@ -67,6 +70,12 @@ impl Source {
         let name = table.required("name", "write for example name = \"shop\"", value::name);
         let home = table.or("home", HOME.into(), value::home);
         own.push(home.clone());
+        let logs = table.section("logs", logs::HEADER, logs::KEYS).map(|logs| {
+            let read = Logs::read(&logs, &home);
+            logs.refuse_unknown();
+            own.push(read.home.clone());
+            read
+        });
         let elements = elements(table, own);
         let kept = "at least one generation must be kept";
         let source = Self {
@@ -91,6 +100,7 @@ impl Source {
             after: hooks(table, "after"),
             hook_timeout: table.or("hook_timeout", Duration::from_secs(600), value::deadline("10m")),
             elements,
+            logs,
             name: name?,
         };
         Some(source)
@@ -114,8 +124,14 @@ fn elements(table: &Table<'_>, own: &[PathBuf]) -> Vec<Element> {
     let mut elements: Vec<Element> = Vec::new();
     let tables = table.sections("element", element::HEADER, element::KEYS);
     if !table.has("element") || table.is_empty_list("element") {
-        table.wrong(
-            "there is nothing to back up; add [[source.element]] with name, kind and paths or command",
+        if !table.has("logs") {
+            table.wrong(
+                "there is nothing to back up; add [[source.element]] with name, kind and paths or command, or [source.logs] with paths",
+            );
+        }
+        table.refuse(
+            &["before", "after"],
+            "it is for elements, and there is none; logs are collected as they are; remove it",
         );
     }
     for table in tables {

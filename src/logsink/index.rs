@@ -10,7 +10,6 @@ use jiff::Timestamp;
 use crate::{
     manifest::{
         Digest, Generation, GenerationId, Hashing, Item, Kind, Limits, Piece,
-        lines::Lines,
         mtree, names,
         pieces::{self, FILE, FILES, JOURNAL},
     },
@@ -231,11 +230,8 @@ fn pieces(store: &SourceStore, id: &GenerationId, list: &[u8], digest: Digest) -
     let wrong = |why: &dyn std::fmt::Display| Wrong::Content(format!("{}: {why}", show(list)));
     let path = store.path(id).join(names::DATA);
     let mut proven = Hashing::new(store.content(id, list)?);
-    let mut lines = Lines::new(BufReader::new(&mut proven), pieces::LINE_LIMIT);
     let mut pieces = Vec::new();
-    while let Some(line) = lines.next().map_err(|e| wrong(&e))? {
-        pieces.push(Piece::parse(line).map_err(|e| wrong(&show(e.to_string().as_bytes())))?);
-    }
+    pieces::each(BufReader::new(&mut proven), &mut |piece| pieces.push(piece)).map_err(|e| wrong(&e))?;
     match proven.drain().map_err(|e| sys::Error::new("read", path, e))? {
         found if found == digest => Ok(pieces),
         _ => Err(wrong(&"it is not the one that was sealed")),

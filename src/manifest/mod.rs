@@ -2,8 +2,9 @@
 //! coreutils check them, attributes as setfattr restores them. See `docs/format.md`.
 
 pub mod attributed;
+pub mod bytes;
 pub mod diff;
-pub mod digest;
+mod digest;
 pub mod entry;
 pub mod flaw;
 pub mod generation;
@@ -15,11 +16,13 @@ pub mod merge;
 pub mod mtree;
 pub mod path;
 pub mod pax;
+pub mod pieces;
 pub mod readme;
 pub mod receipt;
 pub mod sums;
 pub mod xattrs;
 
+pub use bytes::Bytes;
 pub use digest::{Digest, Seal};
 pub use entry::{Entry, Kind};
 pub use flaw::{BadManifest, Flaw};
@@ -27,6 +30,7 @@ pub use generation::{Channel, Generation};
 pub use hashing::Hashing;
 pub use id::GenerationId;
 pub use mtree::{Item, Limits};
+pub use pieces::Piece;
 pub use receipt::Receipt;
 
 /// Names of the files of a generation beside `data/`.

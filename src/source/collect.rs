@@ -193,7 +193,7 @@ struct Linked {
 pub struct Book<'a> {
     mtree: mtree::Writer<BufWriter<File>>,
     xattrs: xattrs::Writer<BufWriter<File>>,
-    cache: cache::Writer<BufWriter<File>>,
+    cache: Option<cache::Writer<BufWriter<File>>>,
     users: Names,
     links: HashMap<(u64, u64), Linked>,
     data: Dir,
@@ -216,10 +216,10 @@ fn bad(name: &'static str) -> impl Fn(std::io::Error) -> Error {
 }
 
 impl<'a> Book<'a> {
-    /// Opens the book in a draft; `cache` is the new cache's file, empty.
+    /// Opens the book in a draft; `cache` is the new cache's file, empty, where a next run is to know these files.
     pub fn open(
         draft: &Dir,
-        cache: File,
+        cache: Option<File>,
         owner: Option<(u32, u32)>,
         progress: &'a Progress,
     ) -> Result<Self, Error> {
@@ -230,7 +230,10 @@ impl<'a> Book<'a> {
         Ok(Self {
             mtree: mtree::Writer::new(file(names::MANIFEST)?).map_err(bad(names::MANIFEST))?,
             xattrs: xattrs::Writer::new(file(names::XATTRS)?),
-            cache: cache::Writer::new(BufWriter::new(cache)).map_err(bad("cache"))?,
+            cache: cache
+                .map(|file| cache::Writer::new(BufWriter::new(file)))
+                .transpose()
+                .map_err(bad("cache"))?,
             users: Names::load(),
             links: HashMap::new(),
             data: draft.open_dir(names::DATA)?,
@@ -261,7 +264,7 @@ impl<'a> Book<'a> {
             }
             Record::File(file) => self.file(*file, counts),
             Record::Twin { path, key, stored } => self.twin(path, key, &stored, counts),
-            Record::Remember(known) => self.cache.add(&known).map_err(bad("cache")),
+            Record::Remember(known) => self.remember(&known),
             Record::Socket(path) => self.item(&Item::Socket(path)),
             Record::Failed { path, why } => {
                 counts.fail(format!("/{}: {why}", show(below_element(&path))));
@@ -295,7 +298,7 @@ impl<'a> Book<'a> {
             None => Links::One,
             Some(key) => Links::Many { nlink: key.nlink, inode: self.links.len() as u64 + 1 },
         };
-        self.cache.add(&file.known).map_err(bad("cache"))?;
+        self.remember(&file.known)?;
         self.entry(self.entry_of(&file, file.known.path.clone(), links), &attributes)?;
         if let (Some(key), Links::Many { inode, .. }) = (file.links, links) {
             file.attributes = attributes;
@@ -322,7 +325,7 @@ impl<'a> Book<'a> {
         let links = Links::Many { nlink, inode: first.number };
         let entry = self.entry_of(&first.record, path, links);
         let attributes = first.record.attributes.clone();
-        self.cache.add(&known).map_err(bad("cache"))?;
+        self.remember(&known)?;
         self.entry(entry, &attributes)
     }
 
@@ -348,6 +351,13 @@ impl<'a> Book<'a> {
         self.item(&Item::Entry(entry))
     }
 
+    fn remember(&mut self, known: &Known) -> Result<(), Error> {
+        match &mut self.cache {
+            Some(cache) => cache.add(known).map_err(bad("cache")),
+            None => Ok(()),
+        }
+    }
+
     fn item(&mut self, item: &Item) -> Result<(), Error> {
         self.mtree.item(item).map_err(bad(names::MANIFEST))
     }
@@ -360,9 +370,11 @@ impl<'a> Book<'a> {
         flush(out, names::MANIFEST)?;
         let (out, xattrs) = self.xattrs.finish().map_err(bad(names::XATTRS))?;
         flush(out, names::XATTRS)?;
-        let cache = self.cache.finish().map_err(bad("cache"))?;
-        let file = cache.into_inner().map_err(|e| bad("cache")(e.into_error()))?;
-        rustix::fs::fsync(&file).map_err(|e| sys::Error::new("sync", "cache.new", e))?;
+        if let Some(cache) = self.cache {
+            let cache = cache.finish().map_err(bad("cache"))?;
+            let file = cache.into_inner().map_err(|e| bad("cache")(e.into_error()))?;
+            rustix::fs::fsync(&file).map_err(|e| sys::Error::new("sync", "cache.new", e))?;
+        }
         Ok(Closed { totals, manifest, xattrs })
     }
 }

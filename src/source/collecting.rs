@@ -18,8 +18,9 @@ use jiff::Timestamp;
 
 use super::{
     archive, cache,
-    collect::{Book, Closed, Counts, Error, Record, Slots},
+    collect::{Book, Counts, Error, Record, Slots},
     copier::{self, At, Shared},
+    delivery::Collection,
     dump::{self, DumpError},
     state::State,
     tree,
@@ -58,17 +59,6 @@ pub struct Setting<'a> {
     pub started: Timestamp,
 }
 
-/// What was collected.
-#[derive(Debug)]
-pub struct Collection {
-    /// The elements, in the order of the manifest.
-    pub elements: Vec<generation::Element>,
-    /// The book, closed.
-    pub book: Closed,
-    /// Bytes that were read.
-    pub read: u64,
-}
-
 /// Collects all elements into a draft. What is wrong with one of them is a finding, and in its record. Where the time
 /// went is added to `laps`.
 pub fn collect(
@@ -79,7 +69,7 @@ pub fn collect(
 ) -> Result<Collection, Error> {
     let book = Book::open(
         draft.dir(),
-        setting.state.new_cache()?,
+        Some(setting.state.new_cache()?),
         setting.point.new_file_owner(),
         setting.progress,
     )?;

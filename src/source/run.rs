@@ -1,23 +1,23 @@
 //! A run of `handover source`: the steps of B1 in their order.
 
-use std::{path::Path, thread, time::Duration};
+use std::path::Path;
 
 use jiff::Timestamp;
 
 use super::{
     collect::Error,
-    collecting::{self, Collection, Setting},
-    seal::{self, Draftable},
+    collecting::{self, Setting},
+    delivery::Delivery,
+    logs,
     state::State,
 };
 use crate::{
     app::{hooks, services},
-    config,
-    gate::{self, GateFacts, Quiet},
-    manifest::{Channel, Generation, GenerationId, generation},
-    report::{Collected, CollectedElement, Finding, Kind, SourceRun, Timing, exit_of},
-    store::handover_point::{Draft, HandoverPoint, Place, Rejections, Waiting},
-    sys::{self, Dir, laps::Laps, lock, progress::Progress, show, signals},
+    config, gate,
+    manifest::Channel,
+    report::{Collected, Finding, Kind, SourceRun, exit_of},
+    store::handover_point::{HandoverPoint, Rejections},
+    sys::{Dir, laps::Laps, lock, progress::Progress},
 };
 
 /// What a run is given.
@@ -38,27 +38,67 @@ pub struct Setup<'a> {
     pub clock: &'a dyn Fn() -> Timestamp,
 }
 
-/// Runs all steps. Whatever happens is in the report: a failure too.
+/// Runs all steps. Whatever happens is in the report: a failure too, and a failure of one channel never stops the other.
 pub fn run(setup: &Setup<'_>) -> SourceRun {
     let started = (setup.clock)();
-    let mut run = Run { setup, started, findings: Vec::new(), timings: Vec::new() };
-    let generation = match run.steps() {
-        Ok(generation) => generation,
-        Err(e) => {
-            let finding = finding_of(&e, setup.config.name.as_str());
-            run.findings.push(finding);
-            None
-        }
-    };
-    SourceRun {
+    let mut report = SourceRun {
         source: setup.config.name.to_string(),
         started,
-        finished: (setup.clock)(),
-        generation,
-        exit: exit_of(&run.findings),
-        findings: run.findings,
-        timings: run.timings,
+        finished: started,
+        generation: None,
+        logs: None,
+        findings: Vec::new(),
+        exit: exit_of(&[]),
+        timings: Vec::new(),
+    };
+    if let Err(e) = channels(setup, &mut report) {
+        report.findings.push(finding_of(&e, setup.config.name.as_str()));
     }
+    report.finished = (setup.clock)();
+    report.exit = exit_of(&report.findings);
+    report
+}
+
+/// Data, then logs, under one lock.
+fn channels(setup: &Setup<'_>, report: &mut SourceRun) -> Result<(), Error> {
+    let state = Dir::create_all(setup.state, 0o700)?;
+    let _lock = match lock::try_exclusive(&state.join("lock"), "handover source run")? {
+        lock::Attempt::Held(lock) => lock,
+        lock::Attempt::Busy(who) => {
+            let text = format!("another run holds the lock: {who}");
+            report.findings.push(Finding::new(Kind::Busy, setup.config.name.as_str(), text));
+            return Ok(());
+        }
+    };
+    setup.progress.begin("recovering", 0, 0);
+    // First of all: whatever else is wrong tonight, the application runs again.
+    start_services(&state, report);
+    if !setup.config.elements.is_empty() {
+        let delivery = Delivery::new(setup, Channel::Data, report.started);
+        report.generation = deliver(delivery, &mut *report, |delivery| data(delivery, state.try_clone()?));
+    }
+    if let Some(config) = &setup.config.logs
+        && !report.findings.iter().any(|f| f.kind == Kind::Interrupted)
+    {
+        let delivery = Delivery::new(setup, Channel::Logs, report.started);
+        report.logs = deliver(delivery, &mut *report, |delivery| {
+            logs::run(delivery, config, state.ensure_dir("logs", 0o700)?)
+        });
+    }
+    Ok(())
+}
+
+/// Runs one channel to its end; what was found and what ended it goes to the report.
+fn deliver(
+    mut delivery: Delivery<'_>,
+    report: &mut SourceRun,
+    steps: impl FnOnce(&mut Delivery<'_>) -> Result<Option<Collected>, Error>,
+) -> Option<Collected> {
+    let handed_over = steps(&mut delivery);
+    let ended = handed_over.as_ref().err().map(|e| finding_of(e, &delivery.subject()));
+    report.findings.extend(delivery.findings.into_iter().chain(ended));
+    report.timings.extend(delivery.timings);
+    handed_over.ok().flatten()
 }
 
 /// What an error that ended a run is called.
@@ -82,345 +122,103 @@ pub fn finding_of(error: &Error, subject: &str) -> Finding {
     }
 }
 
-struct Run<'a> {
-    setup: &'a Setup<'a>,
-    started: Timestamp,
-    findings: Vec<Finding>,
-    timings: Vec<Timing>,
+/// Starts what a run that was killed left stopped.
+fn start_services(state: &Dir, report: &mut SourceRun) {
+    match services::recover(state) {
+        Ok(names) if names.is_empty() => {}
+        Ok(names) => {
+            let text =
+                format!("an earlier run was cut and left services stopped; started: {}", names.join(", "));
+            report.findings.push(Finding::new(Kind::Warning, "services", text));
+        }
+        Err(e) => {
+            let fix = "start it by hand and look why it does not start";
+            report.findings.push(Finding::new(Kind::Failed, "services", e.to_string()).with_fix(fix));
+        }
+    }
 }
 
-impl Run<'_> {
-    fn steps(&mut self) -> Result<Option<Collected>, Error> {
-        let config = self.setup.config;
-        let state_dir = Dir::create_all(self.setup.state, 0o700)?;
-        let _lock = match lock::try_exclusive(&state_dir.join("lock"), "handover source run")? {
-            lock::Attempt::Held(lock) => lock,
-            lock::Attempt::Busy(who) => {
-                let text = format!("another run holds the lock: {who}");
-                self.find(Finding::new(Kind::Busy, config.name.as_str(), text));
-                return Ok(None);
-            }
-        };
-        self.setup.progress.begin("recovering", 0, 0);
-        // First of all: whatever else is wrong tonight, the application runs again.
-        self.start_services(&state_dir);
-        let point = HandoverPoint::open(&config.home, Channel::Data)?;
-        let mut state = State::open(state_dir.try_clone()?, |id| Ok(is_published(&point, id)?))?;
-        for done in point.recover(self.started)? {
-            self.find(Finding::new(Kind::Note, "recovery", done.to_string()));
-        }
-        gate_facts(config, &state.facts().lineage).write(&point)?;
-        self.look_at_waiting(&point)?;
-        let rejections = point.rejections()?;
-        self.timed("purge", |run| run.make_room(&point))?;
-        let env = [("HANDOVER_SOURCE", config.name.to_string())];
-        let collected = match hooks::run_all(&config.before, config.hook_timeout, &env) {
-            Ok(()) => self.collect(&point, &mut state, &rejections),
-            Err(e) => {
-                let text = format!("a command of `before` failed, so nothing was collected: {e}");
-                self.find(
-                    Finding::new(Kind::Failed, "before", text).with_fix("mend the command, then run again"),
-                );
-                Ok(None)
-            }
-        };
-        for e in hooks::run_always(&config.after, config.hook_timeout, &env) {
-            self.find(Finding::new(Kind::Failed, "after", format!("a command of `after` failed: {e}")));
-        }
-        collected
-    }
-
-    fn find(&mut self, finding: Finding) {
-        self.findings.push(finding);
-    }
-
-    fn timed<T>(&mut self, phase: &str, work: impl FnOnce(&mut Self) -> T) -> T {
-        let before = (self.setup.clock)();
-        let result = work(self);
-        let seconds = (self.setup.clock)().duration_since(before).as_secs_f64();
-        self.timings.push(Timing { phase: phase.to_owned(), seconds });
-        result
-    }
-
-    fn laps(&mut self, laps: &Laps) {
-        self.timings.extend(
-            laps.iter()
-                .map(|(phase, spent)| Timing { phase: phase.to_owned(), seconds: spent.as_secs_f64() }),
-        );
-    }
-
-    /// Starts what a run that was killed left stopped.
-    fn start_services(&mut self, state: &Dir) {
-        match services::recover(state) {
-            Ok(names) if names.is_empty() => {}
-            Ok(names) => {
-                let text = format!(
-                    "an earlier run was cut and left services stopped; started: {}",
-                    names.join(", ")
-                );
-                self.find(Finding::new(Kind::Warning, "services", text));
-            }
-            Err(e) => {
-                let fix = "start it by hand and look why it does not start";
-                self.find(Finding::new(Kind::Failed, "services", e.to_string()).with_fix(fix));
-            }
-        }
-    }
-
-    /// Tells what earlier runs handed over and nobody fetched, and what the sink found damaged.
-    fn look_at_waiting(&mut self, point: &HandoverPoint) -> Result<(), Error> {
-        let listing = point.waiting()?;
-        for strange in &listing.strange {
-            let name = show(strange.name.as_encoded_bytes());
-            self.find(Finding::new(Kind::Warning, name, format!("at the Handover Point: {}", strange.why)));
-        }
-        let idle: Vec<&Waiting> =
-            listing.items.iter().filter(|w| !w.reading && w.rejected.is_none()).collect();
-        if let Some(eldest) = idle.first() {
-            let text = format!(
-                "{} handed over earlier {} not been fetched, the eldest ({}) waits since {}",
-                if idle.len() == 1 {
-                    "a generation".to_owned()
-                } else {
-                    format!("{} generations", idle.len())
-                },
-                if idle.len() == 1 { "has" } else { "have" },
-                eldest.found.id(),
-                eldest.since,
+/// The data channel: the elements.
+fn data(delivery: &mut Delivery<'_>, state: Dir) -> Result<Option<Collected>, Error> {
+    let config = delivery.setup.config;
+    let (point, mut state) = delivery.open(&config.home, state)?;
+    let rejections = point.rejections()?;
+    let env = [("HANDOVER_SOURCE", config.name.to_string())];
+    let collected = match hooks::run_all(&config.before, config.hook_timeout, &env) {
+        Ok(()) => collect(delivery, &point, &mut state, &rejections),
+        Err(e) => {
+            let text = format!("a command of `before` failed, so nothing was collected: {e}");
+            delivery.find(
+                Finding::new(Kind::Failed, "before", text).with_fix("mend the command, then run again"),
             );
-            let fix =
-                "look at the sink: does `handover sink` run there, and what does `handover sink status` say?";
-            self.find(
-                Finding::new(Kind::PreviousTransport, self.setup.config.name.as_str(), text).with_fix(fix),
-            );
+            Ok(None)
         }
-        for waiting in &listing.items {
-            if let Some(rejected) = &waiting.rejected {
-                let text = format!(
-                    "the sink rejected it: {} of its files are damaged here; they are read afresh now",
-                    rejected.paths.len()
-                );
-                self.find(Finding::new(Kind::Verification, waiting.found.id().as_str(), text));
-            }
-        }
-        Ok(())
+    };
+    for e in hooks::run_always(&config.after, config.hook_timeout, &env) {
+        delivery.find(Finding::new(Kind::Failed, "after", format!("a command of `after` failed: {e}")));
     }
+    collected
+}
 
-    /// Condemned generations whose time is over go; too little room ends the run before it takes any.
-    fn make_room(&mut self, point: &HandoverPoint) -> Result<(), Error> {
-        let config = self.setup.config;
-        if !is_quiet(config, self.started) {
-            point.purge_condemned(config.undo_for, self.started)?;
-        }
-        let room = sys::room::Room::of(&Dir::open(point.home())?)?;
-        let reserve = config.reserve.of(room.bytes_total);
-        if room.bytes_free < reserve {
-            let full = std::io::Error::from_raw_os_error(libc::ENOSPC);
-            return Err(sys::Error::new(
-                "collect: the room kept for the application (`reserve`) is reached in",
-                point.home(),
-                full,
-            )
-            .into());
-        }
-        Ok(())
-    }
-
-    fn collect(
-        &mut self,
-        point: &HandoverPoint,
-        state: &mut State,
-        rejections: &Rejections,
-    ) -> Result<Option<Collected>, Error> {
-        let ledger = state.ledger()?;
-        let id = point.free_id(self.started, |id| ledger.contains_key(id))?;
-        let draft = point.begin(&id)?;
-        let setup = self.setup;
-        let setting = Setting {
-            config: setup.config,
-            own: setup.own,
-            point,
-            state,
-            afresh: &rejections.paths,
-            progress: setup.progress,
-            started: self.started,
-        };
-        let mut laps = Laps::default();
-        let made = collecting::collect(&setting, &draft, &mut self.findings, &mut laps);
-        self.laps(&laps);
-        let collection = match made {
-            Ok(collection) => collection,
-            Err(e) => {
-                state.forget()?;
-                draft.discard()?;
-                return Err(e);
-            }
-        };
-        if collection.elements.iter().all(|e| !e.ok && e.files == 0) {
+fn collect(
+    delivery: &mut Delivery<'_>,
+    point: &HandoverPoint,
+    state: &mut State,
+    rejections: &Rejections,
+) -> Result<Option<Collected>, Error> {
+    let setup = delivery.setup;
+    let ledger = state.ledger()?;
+    let id = point.free_id(delivery.started, |id| ledger.contains_key(id))?;
+    let draft = point.begin(&id)?;
+    let setting = Setting {
+        config: setup.config,
+        own: setup.own,
+        point,
+        state,
+        afresh: &rejections.paths,
+        progress: setup.progress,
+        started: delivery.started,
+    };
+    let mut laps = Laps::default();
+    let made = collecting::collect(&setting, &draft, &mut delivery.findings, &mut laps);
+    delivery.laps(&laps);
+    let collection = match made {
+        Ok(collection) => collection,
+        Err(e) => {
             state.forget()?;
             draft.discard()?;
-            let text = "no element gave anything: nothing was handed over";
-            self.find(Finding::new(Kind::Failed, id.as_str(), text));
-            return Ok(None);
+            return Err(e);
         }
-        let published = self.publish(point, state, draft, &collection);
-        let published =
-            published.map(|(generation, seal)| Some(collected(&generation, seal, collection.read)))?;
-        self.setup.progress.begin("tidying", 0, 0);
-        // It is handed over, whatever becomes of the tidying: that is a finding of its own.
-        let cleared = point.clear_rejected(rejections, (self.setup.clock)()).map_err(Error::from);
-        if let Err(e) = cleared.map(|_| ()).and_then(|()| self.drop_eldest(point)) {
-            let kind = finding_of(&e, "").kind;
-            let text = format!("the new generation was handed over, but tidying after it failed: {e}");
-            let fix = "mend what it names; the next run tidies";
-            self.find(Finding::new(kind, "Handover Point", text).with_fix(fix));
-        }
-        Ok(published)
+    };
+    if collection.elements.iter().all(|e| !e.ok && e.files == 0) {
+        state.forget()?;
+        draft.discard()?;
+        let text = "no element gave anything: nothing was handed over";
+        delivery.find(Finding::new(Kind::Failed, id.as_str(), text));
+        return Ok(None);
     }
-
-    /// Seals the draft and moves it to the Handover Point: the one rename that makes it exist.
-    fn publish(
-        &mut self,
-        point: &HandoverPoint,
-        state: &mut State,
-        draft: Draft,
-        collection: &Collection,
-    ) -> Result<(Generation, crate::manifest::Seal), Error> {
-        let setup = self.setup;
-        setup.progress.begin("sealing", 0, 0);
-        let made = self.timed("checksums", |run| run.prepare(point, state, &draft, collection));
-        let prepared = made.and_then(|generation| {
-            let (_, seal) =
-                generation.to_text().map_err(|_| Error::Internal("generation.toml cannot be written"))?;
-            wait_out_quiet(setup)?;
-            let new = state.promise(&generation.id, generation.sequence, seal)?;
-            Ok((generation, seal, new))
-        });
-        let (generation, seal, new) = match prepared {
-            Ok(prepared) => prepared,
-            Err(e) => {
-                state.forget()?;
-                draft.discard()?;
-                return Err(e);
-            }
-        };
-        let id = generation.id.clone();
-        setup.progress.begin("publishing", 0, 0);
-        match draft.seal(&generation) {
-            Ok(sealed) => self.laps(sealed.laps()),
-            Err(e) => {
-                // It may have been published for all that, as when only the last fsync failed: the place decides.
-                if is_published(point, &id)? {
-                    state.make_valid(new)?
-                } else {
-                    state.forget()?
-                }
-                return Err(e.into());
-            }
-        }
-        state.make_valid(new)?;
-        Ok((generation, seal))
+    let published = delivery.publish(point, state, draft, &collection)?;
+    setup.progress.begin("tidying", 0, 0);
+    // It is handed over, whatever becomes of the tidying: that is a finding of its own.
+    let cleared = point.clear_rejected(rejections, (setup.clock)()).map_err(Error::from);
+    if let Err(e) = cleared.and_then(|_| drop_eldest(delivery, point)) {
+        let kind = finding_of(&e, "").kind;
+        let text = format!("the new generation was handed over, but tidying after it failed: {e}");
+        let fix = "mend what it names; the next run tidies";
+        delivery.find(Finding::new(kind, "Handover Point", text).with_fix(fix));
     }
-
-    fn prepare(
-        &self,
-        point: &HandoverPoint,
-        state: &State,
-        draft: &Draft,
-        collection: &Collection,
-    ) -> Result<Generation, Error> {
-        let setup = self.setup;
-        let names = Draftable { source: &setup.config.name, id: draft.id(), channel: Channel::Data };
-        let sha256 = seal::write(draft.dir(), &names, &collection.book, point.new_file_owner())?;
-        Ok(Generation {
-            format: generation::FORMAT,
-            id: draft.id().clone(),
-            sequence: state.facts().sequence + 1,
-            lineage: state.facts().lineage.clone(),
-            source: setup.config.name.clone(),
-            channel: Channel::Data,
-            host: setup.host.to_owned(),
-            started: self.started,
-            finished: (setup.clock)(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            previous: state.facts().last.clone(),
-            entries: collection.book.totals.entries,
-            files: collection.book.totals.files,
-            bytes: collection.book.totals.bytes,
-            sha256,
-            elements: collection.elements.clone(),
-            drill: None,
-            config: setup.config_text.to_owned(),
-        })
-    }
-
-    /// A full Handover Point gives up its eldest generation, as retention on the source; somebody is told.
-    fn drop_eldest(&mut self, point: &HandoverPoint) -> Result<(), Error> {
-        let config = self.setup.config;
-        for gone in point.drop_eldest_waiting(config.max_waiting, (self.setup.clock)())? {
-            let text = format!(
-                "the Handover Point holds max_waiting = {} generations: the eldest was condemned, unfetched",
-                config.max_waiting
-            );
-            let fix = "look at the sink, which has not fetched for a long time";
-            self.find(Finding::new(Kind::HandoverPointFull, gone.id.as_str(), text).with_fix(fix));
-        }
-        Ok(())
-    }
+    Ok(Some(published))
 }
 
-/// Whether a generation has left `collecting/`. The newest is never condemned, so it is found.
-fn is_published(point: &HandoverPoint, id: &GenerationId) -> Result<bool, crate::store::Error> {
-    Ok(point.locate(id)?.is_some_and(|(place, _)| place != Place::Collecting))
-}
-
-/// What the gate needs to know, as it reads no configuration.
-fn gate_facts(config: &config::Source, lineage: &str) -> GateFacts {
-    GateFacts {
-        name: config.name.clone(),
-        lineage: lineage.to_owned(),
-        channel: Channel::Data,
-        keep: config.keep,
-        quiet: config.quiet.map(|window| Quiet { from: window.start, to: window.end }),
-    }
-}
-
-/// Whether it is the time in which the provider copies the host, by this host's wall clock.
-fn is_quiet(config: &config::Source, now: Timestamp) -> bool {
-    config.quiet.is_some_and(|window| window.contains(gate::wall_clock(now)))
-}
-
-/// No moves while the provider copies the host: waits for the end of the window.
-fn wait_out_quiet(setup: &Setup<'_>) -> Result<(), Error> {
-    while is_quiet(setup.config, (setup.clock)()) {
-        setup.progress.begin("waiting for the end of `quiet`", 0, 0);
-        signals::check()?;
-        thread::sleep(Duration::from_secs(1));
+/// A full Handover Point gives up its eldest generation, as retention on the source; somebody is told.
+fn drop_eldest(delivery: &mut Delivery<'_>, point: &HandoverPoint) -> Result<(), Error> {
+    let most = delivery.setup.config.max_waiting;
+    for gone in point.drop_eldest_waiting(most, (delivery.setup.clock)())? {
+        let text = format!(
+            "the Handover Point holds max_waiting = {most} generations: the eldest was condemned, unfetched"
+        );
+        let fix = "look at the sink, which has not fetched for a long time";
+        delivery.find(Finding::new(Kind::HandoverPointFull, gone.id.as_str(), text).with_fix(fix));
     }
     Ok(())
-}
-
-fn collected(generation: &Generation, seal: crate::manifest::Seal, bytes_read: u64) -> Collected {
-    Collected {
-        id: generation.id.to_string(),
-        sequence: generation.sequence,
-        seal: seal.to_string(),
-        files: generation.files,
-        bytes: generation.bytes,
-        bytes_read,
-        elements: generation
-            .elements
-            .iter()
-            .map(|e| CollectedElement {
-                name: e.name.to_string(),
-                kind: e.kind.clone(),
-                ok: e.ok,
-                reason: e.reason.clone(),
-                files: e.files,
-                bytes: e.bytes,
-                failed: e.failed,
-                unstable: e.unstable,
-            })
-            .collect(),
-    }
 }

@@ -7,6 +7,7 @@
 //!   cache           what is known of the files of the last published generation
 //!   cache.new       the same for the one that is being collected
 //!   ledger          one line for each generation ever sealed: sequence, id, seal
+//!   logs/           the same of the log channel; its memory is called `cursor`: how far each log was taken
 //! ```
 //!
 //! `cache.new` and `state.new` become valid after the publishing rename. A run that was cut between leaves both; where
@@ -18,14 +19,12 @@ use serde::{Deserialize, Serialize};
 
 use super::collect::Error;
 use crate::{
-    manifest::{GenerationId, Seal},
+    manifest::{Channel, GenerationId, Seal},
     sys::{Dir, durable, random},
 };
 
 const STATE: &str = "state.toml";
 const STATE_NEW: &str = "state.new";
-const CACHE: &str = "cache";
-const CACHE_NEW: &str = "cache.new";
 const LEDGER: &str = "ledger";
 const PRIVATE: u32 = 0o600;
 
@@ -48,12 +47,33 @@ pub struct Facts {
 pub struct State {
     dir: Dir,
     facts: Facts,
+    memory: Memory,
+}
+
+/// The file of what is remembered of the last published generation, and the one for the next.
+#[derive(Debug, Clone, Copy)]
+struct Memory {
+    valid: &'static str,
+    new: &'static str,
+}
+
+impl Memory {
+    fn of(channel: Channel) -> Self {
+        match channel {
+            Channel::Data => Self { valid: "cache", new: "cache.new" },
+            Channel::Logs => Self { valid: "cursor", new: "cursor.new" },
+        }
+    }
 }
 
 impl State {
     /// Opens the state; makes the lineage at the first time. `published` tells whether a generation has left
     /// `collecting/`: a run that was cut after publishing is finished here, one that was cut before is forgotten.
-    pub fn open(dir: Dir, published: impl Fn(&GenerationId) -> Result<bool, Error>) -> Result<Self, Error> {
+    pub fn open(
+        dir: Dir,
+        channel: Channel,
+        published: impl Fn(&GenerationId) -> Result<bool, Error>,
+    ) -> Result<Self, Error> {
         let facts = match read(&dir, STATE)? {
             Some(facts) => facts,
             None => {
@@ -62,13 +82,13 @@ impl State {
                 facts
             }
         };
-        let mut state = Self { dir, facts };
+        let mut state = Self { dir, facts, memory: Memory::of(channel) };
         match read(&state.dir, STATE_NEW)? {
             Some(new) => match &new.last {
                 Some(id) if published(id)? => state.make_valid(new)?,
                 _ => state.forget()?,
             },
-            None => durable::remove_file(&state.dir, CACHE_NEW)?,
+            None => durable::remove_file(&state.dir, state.memory.new)?,
         }
         Ok(state)
     }
@@ -80,7 +100,7 @@ impl State {
 
     /// The cache of the last published generation, if there is one.
     pub fn cache(&self) -> Result<Option<File>, Error> {
-        match self.dir.open_file(CACHE) {
+        match self.dir.open_file(self.memory.valid) {
             Ok(file) => Ok(Some(file)),
             Err(e) if e.is_not_found() => Ok(None),
             Err(e) => Err(e.into()),
@@ -89,8 +109,8 @@ impl State {
 
     /// The file for the new cache, empty.
     pub fn new_cache(&self) -> Result<File, Error> {
-        durable::remove_file(&self.dir, CACHE_NEW)?;
-        Ok(self.dir.create_file(CACHE_NEW, PRIVATE)?)
+        durable::remove_file(&self.dir, self.memory.new)?;
+        Ok(self.dir.create_file(self.memory.new, PRIVATE)?)
     }
 
     /// Promises, durably and before it is published, that `id` has this sequence and seal.
@@ -103,9 +123,7 @@ impl State {
 
     /// The promised generation was published: its cache and sequence are valid now.
     pub fn make_valid(&mut self, new: Facts) -> Result<(), Error> {
-        if self.dir.stat_if_any(CACHE_NEW)?.is_some() {
-            durable::replace(&self.dir, CACHE_NEW, CACHE)?;
-        }
+        self.make_memory_valid()?;
         durable::replace(&self.dir, STATE_NEW, STATE)?;
         self.facts = new;
         Ok(())
@@ -114,7 +132,16 @@ impl State {
     /// The promised generation was not published: nothing of it is valid.
     pub fn forget(&self) -> Result<(), Error> {
         durable::remove_file(&self.dir, STATE_NEW)?;
-        durable::remove_file(&self.dir, CACHE_NEW)?;
+        durable::remove_file(&self.dir, self.memory.new)?;
+        Ok(())
+    }
+
+    /// The new cache (of logs: the cursor) is the valid one, where there is a new one. By itself only for what no
+    /// generation depends on.
+    pub fn make_memory_valid(&self) -> Result<(), Error> {
+        if self.dir.stat_if_any(self.memory.new)?.is_some() {
+            durable::replace(&self.dir, self.memory.new, self.memory.valid)?;
+        }
         Ok(())
     }
 
@@ -170,7 +197,7 @@ mod tests {
 
     fn open(path: &std::path::Path, published: &[u32]) -> State {
         let published: Vec<GenerationId> = published.iter().map(|n| id(*n)).collect();
-        State::open(Dir::open(path).unwrap(), |id| Ok(published.contains(id))).unwrap()
+        State::open(Dir::open(path).unwrap(), Channel::Data, |id| Ok(published.contains(id))).unwrap()
     }
 
     #[test]

@@ -17,7 +17,7 @@ const LIMIT: u64 = 16 << 20;
 pub struct Runs {
     /// The last run, however it ended.
     pub last_attempt: Option<SourceRun>,
-    /// The last run that handed a whole generation over.
+    /// The last run that did all that there was to do.
     pub last_success: Option<SourceRun>,
 }
 
@@ -43,7 +43,9 @@ pub fn note(state: &Path, run: &SourceRun) -> sys::Result<()> {
         findings: run.findings.iter().filter(|f| f.kind != Kind::Note).cloned().collect(),
         ..run.clone()
     };
-    if matches!(run.exit, Exit::Ok | Exit::PreviousTransportFailed) && run.generation.is_some() {
+    let handed_over = run.generation.is_some() || run.logs.is_some();
+    // Where there are only logs, nothing new is well, too.
+    if run.exit == Exit::Ok || run.exit == Exit::PreviousTransportFailed && handed_over {
         runs.last_success = Some(run.clone());
     }
     runs.last_attempt = Some(run.clone());

@@ -126,6 +126,18 @@ fn what_is_left_out_has_its_default() {
 }
 
 #[test]
+fn a_source_may_have_only_logs() {
+    let config = sample("source-logs-only.toml");
+    let source = config.source().unwrap();
+    let logs = source.logs.as_ref().unwrap();
+    assert!(source.elements.is_empty() && logs.journald && logs.paths.is_empty());
+    assert_eq!((logs.home.as_path(), logs.max_waiting), (Path::new("/home/logBackupSource"), 7));
+    assert_eq!(logs.alarm_after, Duration::from_secs(26 * 3600));
+    let logs = sample("source-every-key.toml").source().unwrap().logs.clone().unwrap();
+    assert_eq!((logs.paths.len(), logs.exclude.len(), logs.max_waiting), (3, 2, 48));
+}
+
+#[test]
 fn jobs_follow_the_processors_within_reason() {
     let text = std::fs::read_to_string(valid("source-minimal.toml")).unwrap();
     for (processors, jobs) in [(0, 1), (1, 1), (6, 6), (64, 8)] {
@@ -183,7 +195,8 @@ fn homes_and_state_are_known_as_our_own() {
     let own = |name| sample(name).own;
     let expected = ["/var/lib/handover", "/home/dataBackupSink", "/home/dataBackupSource"].map(PathBuf::from);
     assert_eq!(own("example.toml"), expected);
-    assert_eq!(own("source-every-key.toml"), ["/srv/handover", "/home/dataBackupSource"].map(PathBuf::from));
+    let expected = ["/srv/handover", "/home/dataBackupSource", "/home/logBackupSource"].map(PathBuf::from);
+    assert_eq!(own("source-every-key.toml"), expected);
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub struct Ran {
 }
 
 impl Ran {
-    fn new(output: &Output) -> Self {
+    pub fn new(output: &Output) -> Self {
         use std::os::unix::process::ExitStatusExt as _;
         let status = output.status;
         Self {

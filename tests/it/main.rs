@@ -14,6 +14,7 @@ mod harness;
 mod heal;
 mod kill;
 mod layers;
+mod logs;
 mod logsink;
 mod mistakes;
 mod remote;

@@ -1,33 +1,47 @@
 //! What a source needs of its host.
 
-use std::{os::unix::fs::MetadataExt as _, path::Path};
+use std::{
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
 
 use super::{Doctor, shown};
 use crate::{
     cli::show,
-    config::{self, ElementKind},
+    config::{self, Config, ElementKind},
     manifest::Channel,
+    source,
     store::handover_point::HandoverPoint,
     sys::{self, Dir, accounts, program, room::Room, users},
 };
 
 /// Checks home, transport user, room and elements.
-pub(super) fn check(doctor: &mut Doctor, source: &config::Source) {
+pub(super) fn check(doctor: &mut Doctor, config: &Config, source: &config::Source) {
     if !users::is_root() {
         doctor.warn("user", "not run as root: only what this user may see was looked at", "run this as root");
-        if Dir::open(&source.home).is_err_and(|e| e.errno() == Some(libc::EACCES)) {
+        let closed = |home: &Path| Dir::open(home).is_err_and(|e| e.errno() == Some(libc::EACCES));
+        if source::channels(source).iter().any(|(_, home)| closed(home)) {
             return;
         }
     }
-    match HandoverPoint::open(&source.home, Channel::Data) {
-        Ok(point) => {
-            doctor.ok("home", format!("{}: owners, modes, one file system", shown(&source.home)));
-            transport_user(doctor, source, point.transport_user().0);
-            let (waiting, stored) =
-                (point.waiting().map(|l| l.items.len()), point.stored().map(|l| l.items.len()));
-            check_room(doctor, source, matches!((waiting, stored), (Ok(0), Ok(0))));
+    for (channel, home) in source::channels(source) {
+        // What is asked of both is told apart by its name.
+        let called = |check: &str| match channel {
+            Channel::Data => check.to_owned(),
+            Channel::Logs => format!("{check} of the logs"),
+        };
+        match HandoverPoint::open(home, channel) {
+            Ok(point) => {
+                doctor.ok(called("home"), format!("{}: owners, modes, one file system", shown(home)));
+                transport_user(doctor, channel, home, point.transport_user().0);
+                if channel == Channel::Data {
+                    let (waiting, stored) =
+                        (point.waiting().map(|l| l.items.len()), point.stored().map(|l| l.items.len()));
+                    check_room(doctor, source, matches!((waiting, stored), (Ok(0), Ok(0))));
+                }
+            }
+            Err(e) => doctor.error(called("home"), e.to_string(), "handover source init"),
         }
-        Err(e) => doctor.error("home", e.to_string(), "handover source init"),
     }
     match std::fs::read_to_string("/proc/sys/fs/protected_hardlinks") {
         Ok(text) if text.trim() == "1" => doctor.ok("hard links", "protected"),
@@ -45,57 +59,80 @@ pub(super) fn check(doctor: &mut Doctor, source: &config::Source) {
         );
     }
     source.elements.iter().for_each(|element| check_element(doctor, element));
+    if let Some(logs) = &source.logs {
+        check_logs(doctor, logs, &config.own);
+    }
 }
 
-fn transport_user(doctor: &mut Doctor, source: &config::Source, uid: u32) {
+fn check_logs(doctor: &mut Doctor, logs: &config::Logs, own: &[PathBuf]) {
+    match source::logs::matching(logs, own) {
+        Ok(files) if files.is_empty() && !logs.paths.is_empty() => {
+            doctor.warn("logs", "nothing matches the globs", "correct `paths` of [source.logs]");
+        }
+        Ok(files) => doctor.ok("logs", show::count(files.len() as u64, "file matches", "files match")),
+        Err(e) => doctor.error("logs", e.to_string(), "correct `paths` of [source.logs]"),
+    }
+    if logs.journald && program::find("journalctl").is_none() {
+        doctor.error("journal", "journalctl is not installed", "install systemd, or remove `journald`");
+    } else if logs.journald {
+        doctor.ok("journal", "journalctl is installed");
+    }
+}
+
+fn transport_user(doctor: &mut Doctor, channel: Channel, home: &Path, uid: u32) {
+    let (user_row, sinks_row, option) = match channel {
+        Channel::Data => ("transport user", "sinks", "--user"),
+        Channel::Logs => ("transport user of the logs", "sinks of the logs", "--logs-user"),
+    };
     let Ok(Some(user)) = users::find_id(uid) else {
         doctor.error(
-            "transport user",
+            user_row,
             format!("user {uid} is not in /etc/passwd"),
-            "handover source init --user NAME",
+            &format!("handover source init {option} NAME"),
         );
         return;
     };
     if uid == 0 {
         doctor.warn(
-            "transport user",
+            user_row,
             "the Handover Point belongs to root: a sink on another host would log in as root",
-            "handover source init --user dataBackupSource; a sink on this host needs none",
+            &format!("handover source init {option} NAME; a sink on this host needs none"),
         );
     } else if accounts::plan(&user.name, Path::new(&user.home), true).is_ok_and(|steps| !steps.is_empty()) {
         doctor.error(
-            "transport user",
+            user_row,
             format!("{} has no shell in which its key's command can run", user.name),
             "handover source init",
         );
     } else {
-        doctor.ok("transport user", &user.name);
+        doctor.ok(user_row, &user.name);
     }
     let file = Path::new(&user.home).join(".ssh/authorized_keys");
     let text = std::fs::read_to_string(&file).unwrap_or_default();
-    let let_in = text.lines().filter(|line| line.contains(" source gate --channel ")).count();
+    let let_in =
+        text.lines().filter(|line| line.contains(&format!(" source gate --channel {channel}"))).count();
     match std::fs::metadata(&file) {
         Ok(meta) if meta.mode() & 0o022 != 0 || (users::is_root() && meta.uid() != 0) => doctor.error(
-            "sinks",
+            sinks_row,
             format!(
                 "{} can be changed by others than root: the key's command is no fence then",
                 shown(&file)
             ),
             "handover source authorize FILE puts it right",
         ),
-        Ok(_) if let_in == 1 => doctor.ok("sinks", "one key is let in, to the gate"),
+        Ok(_) if let_in == 1 => doctor.ok(sinks_row, "one key is let in, to the gate"),
         Ok(_) if let_in > 1 => doctor.warn(
-            "sinks",
+            sinks_row,
             format!("{let_in} keys are let in"),
             "one sink for each source: remove the others",
         ),
-        _ if source.home != Path::new(&user.home) => {
-            doctor.ok("sinks", "no key is let in: the sink is on this host")
+        _ if home != Path::new(&user.home) => {
+            doctor.ok(sinks_row, "no key is let in: the sink is on this host")
         }
         _ => doctor.warn(
-            "sinks",
+            sinks_row,
             "no key is let in yet",
-            "handover source authorize FILE, with the public key that `handover sink init` prints",
+            &format!("handover source authorize --channel {channel} FILE, with the public key that the sink's `init` prints"),
         ),
     }
 }

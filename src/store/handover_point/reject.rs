@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{HandoverPoint, Waiting, owned};
 use crate::{
-    manifest::{Channel, GenerationId, Seal, names},
+    manifest::{Bytes, Channel, GenerationId, Seal, names},
     store::{Error, Found, Result, found},
     sys::{Dir, name::Name},
 };
@@ -54,14 +54,6 @@ struct File {
     paths: Vec<Bytes>,
 }
 
-/// A path as JSON can hold it: as text, or else as numbers.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum Bytes {
-    Text(String),
-    Raw(Vec<u8>),
-}
-
 impl Rejected {
     /// Reads the note in a generation's folder. One that cannot be read still rejects: the doubt is about content.
     pub(super) fn load(dir: &Dir, found: &Found) -> Result<Option<Self>> {
@@ -72,23 +64,10 @@ impl Rejected {
         };
         let file: Option<File> = serde_json::from_slice(&bytes).ok();
         let (at, paths) = match file.filter(|f| f.id == *found.id() && f.seal == found.seal) {
-            Some(file) => (Some(file.at), file.paths.into_iter().map(Bytes::into_vec).collect()),
+            Some(file) => (Some(file.at), file.paths.into_iter().map(|path| path.0).collect()),
             None => (None, Vec::new()),
         };
         Ok(Some(Self { at, paths }))
-    }
-}
-
-impl Bytes {
-    fn new(path: Vec<u8>) -> Self {
-        String::from_utf8(path).map_or_else(|e| Self::Raw(e.into_bytes()), Self::Text)
-    }
-
-    fn into_vec(self) -> Vec<u8> {
-        match self {
-            Self::Text(text) => text.into_bytes(),
-            Self::Raw(bytes) => bytes,
-        }
     }
 }
 
@@ -112,7 +91,7 @@ impl HandoverPoint {
             return Ok(Rejection::Rejected(paths.len()));
         }
         let count = paths.len();
-        let paths = paths.into_iter().map(Bytes::new).collect();
+        let paths = paths.into_iter().map(Bytes).collect();
         let file = File { format: 1, id: id.clone(), seal: *seal, at: now, paths };
         let text = serde_json::to_vec(&file).map_err(|e| Error::Damaged {
             path: dir.path().to_path_buf(),

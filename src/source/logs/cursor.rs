@@ -1,0 +1,183 @@
+//! `<state>/source/logs/cursor`: how far each log was taken, and by what its content is known again.
+//!
+//! It becomes valid with the publishing rename of the generation that holds what it says was taken; see
+//! [`super::super::state`].
+
+use std::io::{BufReader, Write as _};
+
+use jiff::{SignedDuration, Timestamp};
+use rustix::fs::Stat;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    manifest::{Bytes, Digest, GenerationId, entry::Time},
+    source::{collect::Error, copier, state::State},
+    sys::{self, durable},
+};
+
+const FORMAT: u32 = 1;
+/// A stream of which nothing was seen for so long is forgotten: what then comes back is taken again.
+const REMEMBERED: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// The latest pieces of a stream that are remembered.
+const PIECES: usize = 100;
+/// The beginning of a file, by which it is known again without reading all of it.
+pub(super) const HEAD: u64 = 64 * 1024;
+
+/// What is known of all logs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Cursor {
+    pub format: u32,
+    pub streams: Vec<Stream>,
+    /// The files as the last run saw them.
+    pub files: Vec<Seen>,
+    pub journal: Option<Journal>,
+    /// Rejected generations whose content is in a later one.
+    #[serde(default)]
+    pub again: Vec<GenerationId>,
+}
+
+/// The content of one log file over its life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Stream {
+    pub id: String,
+    pub log: Bytes,
+    pub order: u64,
+    /// Bytes that were taken.
+    pub taken: u64,
+    /// Of all these bytes.
+    pub sha256: Digest,
+    /// The same before its end, so that what is appended needs no second reading.
+    pub hasher: String,
+    /// Of the first [`HEAD`] bytes, or of all where there are fewer.
+    pub head: Digest,
+    /// The latest pieces, in their order.
+    pub pieces: Vec<Taken>,
+    /// When a file of it was last seen.
+    pub seen: Timestamp,
+}
+
+/// A piece that was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Taken {
+    pub offset: u64,
+    pub length: u64,
+    /// Of the piece.
+    pub sha256: Digest,
+    /// Of the stream from its beginning to the end of the piece.
+    pub until: Digest,
+    /// The generation that holds it, and where.
+    pub generation: GenerationId,
+    pub element: String,
+    pub stored: Bytes,
+}
+
+impl Taken {
+    pub(super) fn end(&self) -> u64 {
+        self.offset + self.length
+    }
+}
+
+/// A file as it was seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Seen {
+    pub path: Bytes,
+    pub stamp: Stamp,
+    /// What it is a file of; none where it could not be unpacked.
+    pub stream: Option<String>,
+}
+
+/// What tells whether a file is still as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Stamp {
+    pub device: u64,
+    pub inode: u64,
+    pub size: u64,
+    modified: (i64, u32),
+    changed: (i64, u32),
+    /// Both times were old enough when it was seen: a later change cannot have left them as they are.
+    settled: bool,
+}
+
+impl Stamp {
+    pub(super) fn of(stat: &Stat, now: Timestamp) -> Self {
+        let (modified, changed) = (copier::mtime(stat), copier::ctime(stat));
+        let now = Time {
+            seconds: now.as_second(),
+            nanoseconds: u32::try_from(now.subsec_nanosecond()).unwrap_or(0),
+        };
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            modified: (modified.seconds, modified.nanoseconds),
+            changed: (changed.seconds, changed.nanoseconds),
+            settled: copier::settled(modified, now) && copier::settled(changed, now),
+        }
+    }
+
+    pub(super) fn is_same_file(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+
+    /// Whether nothing can have changed between an earlier stamp and this one.
+    pub(super) fn is_unchanged_since(&self, earlier: &Self) -> bool {
+        earlier.settled && Self { settled: true, ..*self } == *earlier
+    }
+
+    pub(super) fn modified(&self) -> Timestamp {
+        let nanoseconds = i32::try_from(self.modified.1).unwrap_or(0);
+        Timestamp::new(self.modified.0, nanoseconds).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+}
+
+/// How far the journal was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Journal {
+    /// The id of its stream.
+    pub stream: String,
+    pub order: u64,
+    /// Journald's own cursor of the last entry.
+    pub cursor: String,
+    /// Bytes that were taken.
+    pub taken: u64,
+}
+
+impl Cursor {
+    /// The valid one; an empty one before the first generation. One that cannot be read is an error: everything would be
+    /// taken once more.
+    pub(super) fn read(state: &State) -> Result<Self, Error> {
+        let Some(file) = state.cache()? else {
+            return Ok(Self { format: FORMAT, streams: vec![], files: vec![], journal: None, again: vec![] });
+        };
+        let bad = |why: String| {
+            let why = format!("{why}; remove the file to take all logs once more from their beginning");
+            Error::from(sys::Error::new("read", state.dir().join("cursor"), std::io::Error::other(why)))
+        };
+        let cursor: Self = serde_json::from_reader(BufReader::new(file)).map_err(|e| bad(e.to_string()))?;
+        if cursor.format != FORMAT {
+            return Err(bad("it was written by a newer handover: upgrade handover here".to_owned()));
+        }
+        Ok(cursor)
+    }
+
+    /// Writes it as the new one, synced; it is not valid yet.
+    pub(super) fn write_new(&mut self, state: &State, now: Timestamp) -> Result<(), Error> {
+        self.streams.retain(|s| now.duration_since(s.seen) < REMEMBERED);
+        for stream in &mut self.streams {
+            let surplus = stream.pieces.len().saturating_sub(PIECES);
+            stream.pieces.drain(..surplus);
+        }
+        let path = state.dir().join("cursor.new");
+        let text = serde_json::to_vec(self).map_err(|_| Error::Internal("the cursor cannot be written"))?;
+        let mut file = state.new_cache()?;
+        file.write_all(&text).map_err(|e| sys::Error::new("write", &path, e))?;
+        Ok(durable::sync_file(&file, &path)?)
+    }
+
+    /// The place of the next stream of a log: above all before, also above those of a state that was lost.
+    pub(super) fn next_order(&self, log: &[u8], now: Timestamp) -> u64 {
+        let last = self.streams.iter().filter(|s| s.log.0 == log).map(|s| s.order).max();
+        let by_clock = u64::try_from(now.as_millisecond()).unwrap_or(0);
+        last.map_or(by_clock, |last| by_clock.max(last + 1))
+    }
+}

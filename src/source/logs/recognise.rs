@@ -1,0 +1,191 @@
+//! Knowing the content of a file again: as that of a stream, wherever it was before and whatever it is called now.
+
+use std::{
+    collections::HashMap,
+    io::{self, Read},
+    os::unix::ffi::OsStrExt as _,
+};
+
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    content::{self, BUFFER},
+    cursor::{Stream, Taken},
+    files::{Claims, Log},
+};
+use crate::{
+    manifest::{Digest, names},
+    store::handover_point::{Draft, HandoverPoint},
+    sys::{self, Dir},
+};
+
+/// Content that agrees in so many bytes is the same log under whatever name. Less says so only of files of one log.
+const SURE: u64 = 1024;
+
+/// What a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// It begins with all that was taken of a stream; what comes then is new.
+    Begins(usize),
+    /// A stream begins with all of it: nothing is new.
+    Within(usize),
+    /// A stream of its own. What comes before `from` was taken with another one, as far as that can still be told.
+    New { from: u64 },
+}
+
+/// What is there to compare with.
+pub(super) struct Recogniser<'r, 'f> {
+    pub streams: &'r [Stream],
+    pub claims: &'r Claims,
+    pub logs: &'r [Log<'f>],
+    pub point: &'r HandoverPoint,
+    pub draft: &'r Draft,
+}
+
+/// How far a file agrees with streams.
+struct Agreement {
+    /// For each stream the end of the last piece up to which it does.
+    until: HashMap<usize, u64>,
+    /// The length of the content, where it ended before the last mark.
+    length: Option<u64>,
+}
+
+impl Recogniser<'_, '_> {
+    /// What a file is. An error is one of reading or unpacking it.
+    pub(super) fn known(&self, log: &Log<'_>) -> io::Result<Known> {
+        let agreement = self.agreement(log)?;
+        let whole = |index: &usize| agreement.until.get(index) == Some(&self.streams[*index].taken);
+        let begins = (0..self.streams.len())
+            .filter(|index| self.streams[*index].taken > 0 && whole(index))
+            .filter(|index| self.may_be(log, *index, self.streams[*index].taken))
+            .max_by_key(|index| self.streams[*index].taken);
+        if let Some(index) = begins {
+            return Ok(Known::Begins(index));
+        }
+        let Some(length) = agreement.length else { return Ok(Known::New { from: 0 }) };
+        let mut from = 0;
+        for (index, stream) in self.streams.iter().enumerate() {
+            if stream.taken < length || !self.may_be(log, index, length) {
+                continue;
+            }
+            let until = agreement.until.get(&index).copied().unwrap_or(0);
+            match self.agrees(log, index, until, length)? {
+                Some(true) => return Ok(Known::Within(index)),
+                Some(false) => {}
+                // The stored piece is gone: what is proven counts, the rest is rather taken twice than missed.
+                None => from = from.max(until),
+            }
+        }
+        Ok(Known::New { from })
+    }
+
+    /// Reads the content once, as far as any stream goes.
+    fn agreement(&self, log: &Log<'_>) -> io::Result<Agreement> {
+        let mut marks: Vec<(u64, Digest, usize)> = Vec::new();
+        for (index, stream) in self.streams.iter().enumerate() {
+            marks.extend(stream.pieces.iter().map(|piece| (piece.end(), piece.until, index)));
+        }
+        marks.sort_unstable_by_key(|(end, _, index)| (*end, *index));
+        let mut agreement = Agreement { until: HashMap::new(), length: None };
+        let mut reader = log.content.reader()?;
+        let (mut hasher, mut at) = (Sha256::new(), 0);
+        for here in marks.chunk_by(|a, b| a.0 == b.0) {
+            let end = here[0].0;
+            at += content::pass(&mut reader, end - at, &mut |bytes| {
+                hasher.update(bytes);
+                Ok(())
+            })?;
+            if at < end {
+                agreement.length = Some(at);
+                return Ok(agreement);
+            }
+            let digest = Digest(hasher.clone().finalize().into());
+            for (_, expected, index) in here.iter().filter(|(_, expected, _)| *expected == digest) {
+                debug_assert_eq!(*expected, digest);
+                agreement.until.insert(*index, end);
+            }
+        }
+        // It may end exactly here.
+        let more = content::pass(&mut reader, 1, &mut |_| Ok(()))?;
+        agreement.length = (more == 0).then_some(at);
+        Ok(agreement)
+    }
+
+    /// Whether a file may be one of a stream with which it agrees in so many bytes. Files that begin alike are not one
+    /// log for that: a copy is one that rotation makes of the file that is written to, or that agrees in much.
+    fn may_be(&self, log: &Log<'_>, index: usize, agrees: u64) -> bool {
+        let stream = &self.streams[index];
+        let of_log = stream.log.0 == log.name.log.as_os_str().as_bytes();
+        let rotated = of_log && !log.name.is_current();
+        agrees >= SURE
+            || match self.claims.get(&index) {
+                None => rotated || of_log && agrees == stream.taken,
+                Some(claim) => {
+                    rotated && (self.logs[*claim].name.is_current() || log.content.packing.is_some())
+                }
+            }
+    }
+
+    /// Whether a file agrees with a stream from `from` to its end, compared with the content itself: of the file that has
+    /// the stream, or of the stored pieces. None if neither is there any more.
+    fn agrees(&self, log: &Log<'_>, index: usize, from: u64, length: u64) -> io::Result<Option<bool>> {
+        if from == length {
+            return Ok(Some(true));
+        }
+        if let Some(claim) = self.claims.get(&index).map(|at| &self.logs[*at])
+            && claim.content.packing.is_none()
+            && claim.stamp.size >= length
+        {
+            let (mut ours, mut theirs) = (log.content.reader_from(from)?, claim.content.reader_from(from)?);
+            return same(&mut ours, &mut theirs, length - from).map(Some);
+        }
+        let mut at = from;
+        for piece in self.streams[index].pieces.iter().filter(|piece| piece.end() > from) {
+            if at == length {
+                break;
+            }
+            if piece.offset > at {
+                return Ok(None);
+            }
+            let Ok(stored) = self.stored(piece) else { return Ok(None) };
+            let theirs = content::Content { file: &stored, packing: None, size: piece.length };
+            let end = piece.end().min(length);
+            let mut ours = log.content.reader_from(at)?;
+            if !same(&mut ours, &mut theirs.reader_from(at - piece.offset)?, end - at)? {
+                return Ok(Some(false));
+            }
+            at = end;
+        }
+        Ok((at == length).then_some(true))
+    }
+
+    /// The stored file of a piece, wherever its generation is on this host.
+    fn stored(&self, piece: &Taken) -> Result<std::fs::File, crate::store::Error> {
+        let data = if piece.generation == *self.draft.id() {
+            self.draft.data().try_clone()?
+        } else {
+            let gone = || sys::Error::new("find", piece.generation.as_str(), rustix::io::Errno::NOENT);
+            let (_, dir) = self.point.locate(&piece.generation)?.ok_or_else(gone)?;
+            dir.open_dir(names::DATA)?
+        };
+        Ok(open_below(&data.open_dir(&piece.element)?, &piece.stored.0)?)
+    }
+}
+
+/// Opens a file below a folder, following no link.
+pub(super) fn open_below(dir: &Dir, path: &[u8]) -> sys::Result<std::fs::File> {
+    let slash = path.iter().rposition(|b| *b == b'/').map_or(0, |slash| slash + 1);
+    let (folder, name) = path.split_at(slash);
+    dir.descend(folder)?.open_file(std::ffi::OsStr::from_bytes(name))
+}
+
+/// Whether two readers give the same bytes.
+fn same(ours: &mut impl Read, theirs: &mut impl Read, length: u64) -> io::Result<bool> {
+    let (mut other, mut same) = (vec![0; BUFFER], true);
+    let read = content::pass(ours, length, &mut |bytes| {
+        let read = content::fill(theirs, &mut other[..bytes.len()])?;
+        same &= other[..read] == *bytes;
+        Ok(())
+    })?;
+    Ok(same && read == length)
+}
