@@ -9,8 +9,7 @@ use jiff::Timestamp;
 
 use crate::{
     manifest::{
-        Digest, Generation, GenerationId, Hashing, Item, Kind, Limits, Piece,
-        mtree, names,
+        Digest, Generation, GenerationId, Hashing, Item, Kind, Limits, Piece, mtree, names,
         pieces::{self, FILE, FILES, JOURNAL},
     },
     store::{self, SourceStore, Stored},

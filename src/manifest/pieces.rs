@@ -97,6 +97,9 @@ mod tests {
         let mut read = Vec::new();
         each(format!("{line}{line}").as_bytes(), &mut |piece| read.push(piece)).unwrap();
         assert_eq!(read, [piece.clone(), piece]);
-        assert!(each(&b"{}\n"[..], &mut |_| {}).is_err() && each(&b"x".repeat(LINE_LIMIT)[..], &mut |_| {}).is_err());
+        assert!(
+            each(&b"{}\n"[..], &mut |_| {}).is_err()
+                && each(&b"x".repeat(LINE_LIMIT)[..], &mut |_| {}).is_err()
+        );
     }
 }

@@ -11,7 +11,10 @@ fn a_log_that_grows_is_taken_from_where_it_was_taken_before() {
     logs.write("app.log", "1\n2\n");
     let first = logs.run(0);
     assert_eq!(first["logs"]["elements"][0]["name"], "files", "{first:#}");
-    assert_eq!((&first["generation"], first["logs"]["bytes_read"].as_u64()), (&serde_json::Value::Null, Some(4)));
+    assert_eq!(
+        (&first["generation"], first["logs"]["bytes_read"].as_u64()),
+        (&serde_json::Value::Null, Some(4))
+    );
     logs.append("app.log", "3\nhalf a li");
     assert_eq!(logs.collect()["logs"]["bytes_read"], 11);
     logs.append("app.log", "ne\n");

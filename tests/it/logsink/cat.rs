@@ -1,6 +1,6 @@
 //! A log is read as one stream, whatever generations and rotations lie between its lines.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 use super::Logs;
 
@@ -11,7 +11,7 @@ fn lines(from: u32, count: u32) -> String {
 
 /// Where the content of a log lies in a stored generation.
 fn stored_file(logs: &Logs, id: &str, name: &str) -> PathBuf {
-    let data = logs.lab.path(format!("logsink/store/shop/{id}/data/files"));
+    let data = logs.lab().path(format!("logsink/store/shop/{id}/data/files"));
     crate::harness::below(&data, &PathBuf::from(logs.path(name)))
 }
 
@@ -20,7 +20,7 @@ fn a_log_is_one_stream_over_rotations_and_generations_to_the_byte() {
     let logs = Logs::new();
     let mut written = String::new();
     let mut write = |text: String| {
-        logs.append("app.log", &text);
+        logs.source.append("app.log", &text);
         written += &text;
     };
     write(lines(1, 100));
@@ -30,18 +30,18 @@ fn a_log_is_one_stream_over_rotations_and_generations_to_the_byte() {
     logs.both();
     write("ne\n".to_owned());
     // Renamed, with lines that were not collected yet, and a new one begun.
-    logs.rename("app.log", "app.log.1");
+    logs.source.rename("app.log", "app.log.1");
     write(lines(200, 10));
     logs.both();
     // Twice between two runs, and the elder one packed, as logrotate does.
     write(lines(300, 5));
-    logs.rename("app.log.1", "app.log.2");
-    logs.rename("app.log", "app.log.1");
-    assert!(Command::new("gzip").arg(logs.path("app.log.2")).status().unwrap().success());
+    logs.source.rename("app.log.1", "app.log.2");
+    logs.source.rename("app.log", "app.log.1");
+    logs.source.pack("gzip", "app.log.2");
     write(lines(400, 5));
-    logs.rename("app.log.2.gz", "app.log.3.gz");
-    logs.rename("app.log.1", "app.log.2");
-    logs.rename("app.log", "app.log.1");
+    logs.source.rename("app.log.2.gz", "app.log.3.gz");
+    logs.source.rename("app.log.1", "app.log.2");
+    logs.source.rename("app.log", "app.log.1");
     write(lines(500, 5));
     logs.both();
     logs.both();
@@ -62,9 +62,9 @@ fn a_log_is_one_stream_over_rotations_and_generations_to_the_byte() {
 #[test]
 fn several_logs_come_one_after_the_other_each_below_its_name() {
     let logs = Logs::new();
-    logs.append("a.log", "first\n");
-    logs.append("b.log", "no end");
-    logs.append("c.log", "third\n");
+    logs.source.append("a.log", "first\n");
+    logs.source.append("b.log", "no end");
+    logs.source.append("c.log", "third\n");
     logs.both();
     let [a, b, c] = ["a.log", "b.log", "c.log"].map(|name| logs.path(name));
     let all = format!("==> {a} <==\nfirst\n\n==> {b} <==\nno end\n\n==> {c} <==\nthird\n");
@@ -75,7 +75,7 @@ fn several_logs_come_one_after_the_other_each_below_its_name() {
     logs.cat(&["--path", "/nowhere.log"])
         .exits(2)
         .says(&["has no log /nowhere.log", "handover logsink cat shop --list"]);
-    logs.lab.run(&["logsink", "cat", "shpo"]).exits(2).says(&["there is no source shpo"]);
+    logs.lab().run(&["logsink", "cat", "shpo"]).exits(2).says(&["there is no source shpo"]);
     assert_eq!(logs.cat(&["--journal"]).exits(0).out, "");
 }
 
@@ -84,7 +84,7 @@ fn a_time_chooses_by_when_a_piece_was_collected() {
     let logs = Logs::new();
     let mut taken = Vec::new();
     for line in ["one\n", "two\n", "three\n"] {
-        logs.append("app.log", line);
+        logs.source.append("app.log", line);
         logs.both();
         let list = logs.cat(&["--list", "--json"]).exits(0).json();
         taken.push(list[0]["last"].as_str().unwrap().to_owned());
@@ -108,8 +108,8 @@ fn a_time_chooses_by_when_a_piece_was_collected() {
 fn a_damaged_piece_is_named_and_the_rest_is_printed() {
     let logs = Logs::new();
     for line in ["one\n", "two\n", "three\n"] {
-        logs.append("app.log", line);
-        logs.append("other.log", line);
+        logs.source.append("app.log", line);
+        logs.source.append("other.log", &format!("other {line}"));
         logs.both();
     }
     let id = logs.stored().remove(1);
@@ -122,12 +122,12 @@ fn a_damaged_piece_is_named_and_the_rest_is_printed() {
     assert!(ran.err.contains(&id) && ran.err.contains("app.log is damaged"), "{}", ran.err);
     // Another log has nothing to do with it.
     let ran = logs.cat(&["--path", &logs.path("other.log")]).exits(0);
-    assert_eq!((ran.out.as_str(), ran.err.as_str()), ("one\ntwo\nthree\n", ""));
+    assert_eq!((ran.out.as_str(), ran.err.as_str()), ("other one\nother two\nother three\n", ""));
     // A piece that is gone, and a list of pieces that is.
     fs::remove_file(&file).unwrap();
     let ran = logs.cat(&["--path", &path]).exits(13).says(&[&id, "app.log is damaged"]);
     assert_eq!(ran.out, "one\nthree\n");
-    let list = logs.lab.path(format!("logsink/store/shop/{id}/data/files/.pieces.jsonl"));
+    let list = logs.lab().path(format!("logsink/store/shop/{id}/data/files/.pieces.jsonl"));
     fs::remove_file(list).unwrap();
     let ran = logs.cat(&["--path", &path]).exits(13).says(&[
         &id,
@@ -141,11 +141,11 @@ fn a_damaged_piece_is_named_and_the_rest_is_printed() {
 fn a_generation_that_is_gone_leaves_a_gap_that_is_said() {
     let logs = Logs::new();
     for line in ["one\n", "two\n", "three\n"] {
-        logs.append("app.log", line);
+        logs.source.append("app.log", line);
         logs.both();
     }
     let stored = logs.stored();
-    fs::remove_dir_all(logs.lab.path("logsink/store/shop").join(&stored[1])).unwrap();
+    fs::remove_dir_all(logs.lab().path("logsink/store/shop").join(&stored[1])).unwrap();
     let ran = logs.cat(&[]).exits(0);
     assert_eq!(ran.out, "one\nthree\n");
     let path = logs.path("app.log");
@@ -159,10 +159,11 @@ fn a_generation_that_is_gone_leaves_a_gap_that_is_said() {
 #[test]
 fn whoever_reads_may_stop_reading() {
     let logs = Logs::new();
-    logs.append("app.log", lines(1, 200_000));
+    logs.source.append("app.log", &lines(1, 200_000));
     logs.both();
     let command = format!("'{}' logsink cat shop | head -n 1", crate::harness::HANDOVER);
-    let output = logs.lab.program("bash", &["-c", &format!("set -o pipefail; {command}")]).output().unwrap();
+    let output =
+        logs.lab().program("bash", &["-c", &format!("set -o pipefail; {command}")]).output().unwrap();
     assert_eq!(output.stdout, b"line 1\n");
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
 }

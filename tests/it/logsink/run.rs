@@ -8,26 +8,26 @@ use crate::harness::{Lab, TREE, findings, names};
 #[test]
 fn a_source_with_logs_only_hands_them_over_and_drops_what_was_accepted() {
     let logs = Logs::new();
-    logs.append("app.log", "one\n");
+    logs.source.append("app.log", "one\n");
     let report = logs.both();
     let stored = logs.stored();
     assert_eq!(report["sources"][0]["accepted"], serde_json::json!(stored), "{report:#}");
     let [id] = stored.as_slice() else { panic!("{stored:?}") };
-    assert_eq!(names(&logs.lab.path("logs/transport-outgoing")), [""; 0]);
+    assert_eq!(names(&logs.lab().path("logs/transport-outgoing")), [""; 0]);
     // There is no Source-Store for logs: the receipt stays, and the generation can be taken back for a day.
-    assert_eq!(names(&logs.lab.path("logs/store")), [format!("{id}.receipt.toml")]);
-    assert_eq!(names(&logs.lab.path("logs/condemned")), [id.as_str()]);
-    let receipt = |path: String| logs.lab.text(path);
+    assert_eq!(names(&logs.lab().path("logs/store")), [format!("{id}.receipt.toml")]);
+    assert_eq!(names(&logs.lab().path("logs/condemned")), [id.as_str()]);
+    let receipt = |path: String| logs.lab().text(path);
     assert_eq!(
         receipt(format!("logs/store/{id}.receipt.toml")),
         receipt(format!("logsink/store/shop/{id}/receipt.toml"))
     );
     let text: toml::Table =
-        logs.lab.text(format!("logsink/store/shop/{id}/generation.toml")).parse().unwrap();
+        logs.lab().text(format!("logsink/store/shop/{id}/generation.toml")).parse().unwrap();
     assert_eq!(text["channel"].as_str(), Some("logs"));
-    logs.lab.run(&["logsink", "verify"]).exits(0).says(&[id, "whole"]);
-    logs.lab.run(&["logsink", "status"]).exits(0).says(&["shop", "ok", "none"]);
-    logs.lab.run(&["logsink", "ls", "shop"]).exits(0).says(&["app.log"]);
+    logs.lab().run(&["logsink", "verify"]).exits(0).says(&[id, "whole"]);
+    logs.lab().run(&["logsink", "status"]).exits(0).says(&["shop", "ok", "none"]);
+    logs.lab().run(&["logsink", "ls", "shop"]).exits(0).says(&["app.log"]);
     // Nothing new, nothing offered.
     let report = logs.fetch(0);
     assert_eq!(report["sources"][0]["stored"], serde_json::json!([]));
@@ -36,11 +36,11 @@ fn a_source_with_logs_only_hands_them_over_and_drops_what_was_accepted() {
 #[test]
 fn a_receipt_that_was_lost_is_given_again_and_the_source_drops_then() {
     let logs = Logs::new();
-    logs.append("app.log", "one\n");
+    logs.source.append("app.log", "one\n");
     logs.both();
     let id = logs.stored().remove(0);
     // As if the answer had been cut before anything moved: it waits again.
-    let lab = &logs.lab;
+    let lab = logs.lab();
     fs::rename(lab.path("logs/condemned").join(&id), lab.path("logs/transport-outgoing").join(&id)).unwrap();
     for left in ["receipt.toml", "condemned.toml"] {
         let left = lab.path("logs/transport-outgoing").join(&id).join(left);
@@ -60,7 +60,7 @@ fn the_log_sink_keeps_its_own_number_of_generations() {
     let logs = Logs::new();
     logs.configure("keep = 2");
     for line in ["one\n", "two\n", "three\n"] {
-        logs.append("app.log", line);
+        logs.source.append("app.log", line);
         logs.both();
     }
     let stored = logs.stored();
@@ -69,12 +69,12 @@ fn the_log_sink_keeps_its_own_number_of_generations() {
     assert_eq!(ran.out, "two\nthree\n");
     assert!(ran.err.contains(&format!("4 bytes missing before {}", stored[0])), "{}", ran.err);
     // What is condemned can be taken back, and pinned.
-    let list = logs.lab.run(&["logsink", "list", "--json"]).json();
+    let list = logs.lab().run(&["logsink", "list", "--json"]).json();
     let gone = list.as_array().unwrap().iter().find(|row| row["state"] == "condemned").unwrap();
     let gone = gone["id"].as_str().unwrap().to_owned();
-    logs.lab.run(&["logsink", "undo", "shop", &gone]).exits(0).says(&["handover logsink pin shop"]);
-    logs.lab.run(&["logsink", "pin", "shop", &gone]).exits(0);
-    logs.append("app.log", "four\n");
+    logs.lab().run(&["logsink", "undo", "shop", &gone]).exits(0).says(&["handover logsink pin shop"]);
+    logs.lab().run(&["logsink", "pin", "shop", &gone]).exits(0);
+    logs.source.append("app.log", "four\n");
     logs.both();
     // The pinned one stays and another went: a hole, which is said where it is.
     let ran = logs.cat(&[]).exits(0);
@@ -130,14 +130,14 @@ fn data_is_not_taken_as_logs_nor_logs_as_data() {
 #[test]
 fn a_log_sink_without_its_section_or_its_store_says_so_in_its_own_words() {
     let logs = Logs::new();
-    logs.append("app.log", "one\n");
+    logs.source.append("app.log", "one\n");
     logs.both();
-    fs::rename(logs.lab.path("logsink"), logs.lab.path("unmounted")).unwrap();
-    fs::create_dir(logs.lab.path("logsink")).unwrap();
-    logs.lab.run(&["logsink"]).exits(14).says(&["mount it", "`handover logsink init`"]);
-    logs.lab.run(&["logsink", "init"]).exits(14).says(&["mount it"]);
+    fs::rename(logs.lab().path("logsink"), logs.lab().path("unmounted")).unwrap();
+    fs::create_dir(logs.lab().path("logsink")).unwrap();
+    logs.lab().run(&["logsink"]).exits(14).says(&["mount it", "`handover logsink init`"]);
+    logs.lab().run(&["logsink", "init"]).exits(14).says(&["mount it"]);
     logs.cat(&[]).exits(14).says(&["mount it"]);
-    let text = logs.lab.text("handover.toml");
-    logs.lab.config_text(text.split("[logsink]").next().unwrap());
-    logs.lab.run(&["logsink"]).exits(10).says(&["there is no [logsink] section", "[[logsink.source]]"]);
+    let text = logs.lab().text("handover.toml");
+    logs.lab().config_text(text.split("[logsink]").next().unwrap());
+    logs.lab().run(&["logsink"]).exits(10).says(&["there is no [logsink] section", "[[logsink.source]]"]);
 }
