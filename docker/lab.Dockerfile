@@ -2,17 +2,18 @@
 # the packages are installed once and not for every new binary.
 #
 #   (default)      a host: cron, a syslog, SQLite, and what it takes to compare two trees attribute for attribute
-#   WITH=postgres  the same with PostgreSQL 15 and its pgbench
+#   WITH=postgres  the same with PostgreSQL 15, its pgbench, and nginx as a service
 
 ARG BASE
 FROM ${BASE}
 ARG WITH=
-RUN apt-get update \
+RUN echo 'Acquire::Retries "3";' >/etc/apt/apt.conf.d/80retries \
+    && apt-get update \
     && apt-get install -y --no-install-recommends \
         acl attr busybox-syslogd cron iproute2 libcap2-bin openssh-client openssh-server procps rsync sqlite3 tini tzdata \
     && case "$WITH" in \
         '') ;; \
-        postgres) apt-get install -y --no-install-recommends postgresql-15 postgresql-client-15 ;; \
+        postgres) apt-get install -y --no-install-recommends nginx-light postgresql-15 postgresql-client-15 ;; \
         *) echo "WITH=$WITH: unknown" >&2; exit 1 ;; \
     esac \
     && rm -rf /var/lib/apt/lists/*

@@ -1,12 +1,17 @@
 //! The command line. The doc comments are the help texts.
 
 mod logsink;
+mod restore;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
 pub use self::logsink::{CatArgs, LogsinkAction, LogsinkArgs};
+pub use self::restore::{
+    CleanArgs, DrillArgs, ListArgs, RestoreAction, RestoreArgs, RestoreGateArgs, RestoreGrantArgs,
+    RestoreRunArgs,
+};
 pub use super::when::When;
 use crate::{
     manifest::{Channel, GenerationId},
@@ -53,7 +58,7 @@ pub enum Role {
     Sink(SinkArgs),
     /// Fetch, prove, store and prune the logs of other hosts, and print them (on the backup host)
     Logsink(LogsinkArgs),
-    /// Write a generation out, with all its metadata
+    /// Bring a generation back: into the running application, or below a folder
     Restore(RestoreArgs),
     /// Check the configuration; say what is wrong, where, and how to mend it
     Check {
@@ -376,27 +381,4 @@ impl std::str::FromStr for Which {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text == "newest" { Ok(Self::Newest) } else { text.parse().map(Self::Id) }
     }
-}
-
-/// `handover restore`.
-#[derive(Debug, Args)]
-pub struct RestoreArgs {
-    /// The generation, or `newest`
-    #[arg(default_value = "newest")]
-    pub id: Which,
-    /// Write everything below this folder as if it were `/`; it must be empty or missing
-    #[arg(long, value_name = "DIR")]
-    pub to: PathBuf,
-    /// A generation's folder, or a folder of generations; without it: this host's restore/ folder, then its Source-Store
-    #[arg(long, value_name = "DIR")]
-    pub from: Option<PathBuf>,
-    /// Only these elements
-    #[arg(long, value_name = "NAME")]
-    pub element: Vec<Name>,
-    /// Only these paths (as on the source) and what is below them
-    #[arg(long, value_name = "PATH")]
-    pub path: Vec<PathBuf>,
-    /// Show what would be written, write nothing
-    #[arg(long)]
-    pub dry_run: bool,
 }

@@ -8,12 +8,10 @@ use std::{
 use super::{Context, args::AuthorizeArgs, fail, show};
 use crate::{
     config,
+    gate::keys::{self, Binding, Error, Outcome, PublicKey, To},
     manifest::Channel,
     report::Exit,
-    source::{
-        self,
-        authorize::{self, Binding, Error, Outcome, PublicKey},
-    },
+    source,
     store::handover_point::HandoverPoint,
     sys::{self, program, users},
 };
@@ -34,12 +32,12 @@ fn authorize(context: &Context, source: &config::Source, args: &AuthorizeArgs) -
     let user = transport_user(channel, channel_home).map_err(|e| configuration(&e))?;
     let handover = own_path().map_err(|e| configuration(&e))?;
     let home = (channel_home != Path::new(&user.home)).then(|| channel_home.to_path_buf());
-    let binding = Binding { handover, channel: channel.as_str(), home, from: args.from.clone() };
+    let binding = Binding { handover, to: To::Gate(channel.as_str()), home, from: args.from.clone() };
     let file = match &args.authorized_keys {
         Some(file) => file.clone(),
         None => Path::new(&user.home).join(".ssh/authorized_keys"),
     };
-    let outcome = authorize::authorize(&file, &key, &binding, args.dry_run).map_err(|e| match &e {
+    let outcome = keys::allow(&file, &key, &binding, args.dry_run).map_err(|e| match &e {
         Error::Sys(inner) if inner.is_storage() => (Exit::Storage, e.to_string()),
         _ => configuration(&e),
     })?;
@@ -78,7 +76,7 @@ fn channel<'a>(
 
 fn read(key: &Path) -> Result<String, String> {
     let shown = sys::show(key.as_os_str().as_encoded_bytes());
-    let limit = authorize::KEY_LIMIT as u64 + 1;
+    let limit = keys::KEY_LIMIT as u64 + 1;
     let mut text = String::new();
     let read = if key == Path::new("-") {
         std::io::stdin().lock().take(limit).read_to_string(&mut text)

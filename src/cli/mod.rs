@@ -90,7 +90,7 @@ fn dispatch(cli: Cli) -> Exit {
             sink::dispatch(&context, config::SinkRole::Data, action)
         }
         Role::Logsink(args) => logsink::dispatch(&context, args),
-        Role::Restore(args) => restore::run(&context, &args),
+        Role::Restore(args) => restore::dispatch(&context, args),
         Role::Check { live } => check::run(&context, live),
         Role::Completions { shell } => extras::completions(shell),
         Role::Man { dir } => extras::man(Path::new(&dir)),

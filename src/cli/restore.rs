@@ -1,205 +1,31 @@
-//! `handover restore --to`.
+//! `handover restore`.
 
-use std::{os::unix::ffi::OsStrExt as _, path::PathBuf, sync::Arc};
-
-use serde::Serialize;
+mod to;
 
 use super::{
     Context,
-    args::{RestoreArgs, Which},
+    args::{RestoreAction, RestoreArgs, RestoreRunArgs},
     fail,
-    progress::Display,
-    show,
 };
-use crate::{
-    config,
-    report::Exit,
-    restore::{
-        choose::{self, Chosen, NoChoice},
-        selection::{Places, Selection},
-        write_out::{self, Error, Proven, Wanted, Written},
-    },
-    store::places,
-    sys::{self, Dir, progress::Progress},
-};
+use crate::report::Exit;
 
-#[derive(Serialize)]
-struct Report {
-    id: String,
-    seal: String,
-    why: String,
-    to: String,
-    wanted: Wanted,
-    written: Option<Written>,
-}
-
-pub(super) fn run(context: &Context, args: &RestoreArgs) -> Exit {
-    match restore(context, args) {
-        Ok(exit) | Err(exit) => exit,
+pub(super) fn dispatch(context: &Context, args: RestoreArgs) -> Exit {
+    let refuse = |what: &str| fail(Exit::Usage, &format!("`restore {what}` is not built yet"));
+    match args.action.unwrap_or(RestoreAction::Run(args.run)) {
+        RestoreAction::Run(args) => run(context, &args),
+        RestoreAction::Plan(args) => run(context, &RestoreRunArgs { dry_run: true, ..args }),
+        RestoreAction::List(_) => refuse("list"),
+        RestoreAction::Grant(_) => refuse("grant"),
+        RestoreAction::Gate(_) => refuse("gate"),
+        RestoreAction::Drill(_) => refuse("drill"),
+        RestoreAction::Undo { .. } => refuse("undo"),
+        RestoreAction::Clean(_) => refuse("clean"),
     }
 }
 
-fn restore(context: &Context, args: &RestoreArgs) -> Result<Exit, Exit> {
-    let chosen = choose(context, args)?;
-    for strange in &chosen.strange {
-        show::talk(&format!("warning: passed over: {}", strange.why));
+fn run(context: &Context, args: &RestoreRunArgs) -> Exit {
+    match &args.to {
+        Some(to) => to::run(context, args, to),
+        None => fail(Exit::Usage, &"--to DIR is missing"),
     }
-    let generation = &chosen.found.generation;
-    let selection =
-        Selection { elements: args.element.clone(), paths: args.path.iter().map(|p| relative(p)).collect() };
-    let chosen_places = Places::new(generation, &selection).map_err(|unknown| {
-        let there: Vec<&str> = generation.elements.iter().map(|e| e.name.as_str()).collect();
-        let unknown: Vec<&str> = unknown.iter().map(|n| n.as_str()).collect();
-        fail(
-            Exit::Usage,
-            &format!(
-                "no element {} in {}; there are: {}",
-                unknown.join(", "),
-                generation.id,
-                there.join(", ")
-            ),
-        )
-    })?;
-    let proven = Proven::new(&chosen.dir, generation).map_err(|e| end(&e))?;
-    let wanted = proven.count(&chosen_places).map_err(|e| end(&e))?;
-    if wanted.entries == 0 {
-        return Err(fail(Exit::Usage, &format!("nothing in {} is what was asked for", generation.id)));
-    }
-    for element in generation.elements.iter().filter(|e| !e.ok) {
-        let why = sys::show(element.reason.as_deref().unwrap_or_default().as_bytes());
-        show::talk(&format!("warning: {} had failed when it was collected: {why}", element.name));
-    }
-    let target = target(args)?;
-    let mut report = Report {
-        id: generation.id.to_string(),
-        seal: chosen.found.seal.to_string(),
-        why: chosen.why.clone(),
-        to: sys::show(args.to.as_os_str().as_bytes()),
-        wanted,
-        written: None,
-    };
-    if let Some(target) = target {
-        let written = write(context, &proven, &chosen_places, &target, wanted)?;
-        if written.entries == 0 && written.damaged_count == 0 {
-            return Err(fail(Exit::Usage, &format!("nothing in {} is what was asked for", generation.id)));
-        }
-        report.written = Some(written);
-    }
-    Ok(tell(context, &report))
-}
-
-fn write(
-    context: &Context,
-    proven: &Proven,
-    places: &Places<'_>,
-    target: &Dir,
-    wanted: Wanted,
-) -> Result<Written, Exit> {
-    let progress = Arc::new(Progress::default());
-    let display = Display::start(context, vec![("restore".to_owned(), Arc::clone(&progress))]);
-    progress.begin("writing", wanted.files, wanted.bytes);
-    let written = proven.write_out(places, target, &progress);
-    drop(display);
-    written.map_err(|e| end(&e))
-}
-
-fn tell(context: &Context, report: &Report) -> Exit {
-    let damaged = report.written.as_ref().map_or(0, |w| w.damaged_count);
-    let exit = if damaged > 0 { Exit::VerificationFailed } else { Exit::Ok };
-    if context.json {
-        show::json(report);
-        return exit;
-    }
-    let what =
-        format!("{}, {}", show::count(report.wanted.files, "file", "files"), show::size(report.wanted.bytes));
-    match &report.written {
-        None => show::talk(&format!("would write {} ({}): {what} to {}", report.id, report.why, report.to)),
-        Some(written) => {
-            written
-                .damaged
-                .iter()
-                .for_each(|line| show::talk(&format!("error: damaged and not written: {line}")));
-            for (what, count) in &written.unset {
-                show::talk(&format!("warning: {what}: {}", show::count(*count, "time", "times")));
-            }
-            if damaged > 0 {
-                show::talk(&format!(
-                    "error: {damaged} files are damaged: try an older generation, or the sink's copy"
-                ));
-            } else if !context.quiet {
-                let what =
-                    format!("{}, {}", show::count(written.files, "file", "files"), show::size(written.bytes));
-                show::talk(&format!(
-                    "{} ({}) written to {}: {what}, every file proven",
-                    report.id, report.why, report.to
-                ));
-            }
-        }
-    }
-    exit
-}
-
-fn relative(path: &std::path::Path) -> Vec<u8> {
-    let bytes = path.as_os_str().as_bytes();
-    let start = bytes.iter().position(|b| *b != b'/').unwrap_or(bytes.len());
-    let end = bytes.iter().rposition(|b| *b != b'/').map_or(start, |last| last + 1);
-    bytes[start..end].to_vec()
-}
-
-fn choose(context: &Context, args: &RestoreArgs) -> Result<Chosen, Exit> {
-    let id = match &args.id {
-        Which::Newest => None,
-        Which::Id(id) => Some(id),
-    };
-    let chosen = match &args.from {
-        Some(from) => choose::from_folder(from, id),
-        None => {
-            let config = context.load(config::Role::Source)?;
-            let source = config.source().map_err(|e| {
-                fail(Exit::Configuration, &format!("{e}\nor name where the generation is: --from DIR"))
-            })?;
-            let looked: Vec<PathBuf> = [places::RESTORE, places::STORE].map(|p| source.home.join(p)).to_vec();
-            choose::from_places(&looked, id)
-        }
-    };
-    chosen.map_err(|e| {
-        let exit = match &e {
-            NoChoice::Nothing { .. } | NoChoice::NotThere { .. } => Exit::RestoreRefused,
-            NoChoice::Store(e) if e.is_storage() => Exit::Storage,
-            NoChoice::Store(_) => Exit::VerificationFailed,
-            NoChoice::Sys(e) if e.is_storage() => Exit::Storage,
-            NoChoice::Sys(_) => Exit::Usage,
-        };
-        fail(exit, &e)
-    })
-}
-
-/// The target folder, empty; `None` for a dry run.
-fn target(args: &RestoreArgs) -> Result<Option<Dir>, Exit> {
-    let shown = sys::show(args.to.as_os_str().as_bytes());
-    match Dir::open(&args.to).and_then(|dir| dir.names().map(|names| (dir, names))) {
-        Ok((_, names)) if !names.is_empty() => {
-            Err(fail(Exit::RestoreRefused, &format!("{shown} is not empty: name an empty or a new folder")))
-        }
-        Ok((dir, _)) => Ok((!args.dry_run).then_some(dir)),
-        Err(e) if e.is_not_found() && args.dry_run => Ok(None),
-        Err(e) if e.is_not_found() => {
-            Dir::create_all(&args.to, 0o700).map(Some).map_err(|e| storage_or_usage(&e))
-        }
-        Err(e) => Err(storage_or_usage(&e)),
-    }
-}
-
-fn storage_or_usage(e: &sys::Error) -> Exit {
-    fail(if e.is_storage() { Exit::Storage } else { Exit::Usage }, e)
-}
-
-fn end(error: &write_out::Error) -> Exit {
-    let exit = match error {
-        Error::Damaged(_) | Error::Manifest(_) => Exit::VerificationFailed,
-        Error::Interrupted(_) => Exit::Interrupted,
-        Error::Sys(e) if e.is_storage() => Exit::Storage,
-        Error::Sys(_) => Exit::SomeFailed,
-    };
-    fail(exit, error)
 }

@@ -36,13 +36,14 @@ impl Problem {
     /// Whether a role has to care: it reads only its own sections, so that a mistake in another one's never stops it.
     pub(super) fn concerns(&self, role: Role) -> bool {
         let root = self.section.trim_start_matches('[').split(['.', ']']).next().unwrap_or_default();
-        let own = match role {
+        let own: &[&str] = match role {
             Role::All => return true,
-            Role::Source => "source",
-            Role::Sink => "sink",
-            Role::Logsink => "logsink",
+            Role::Source => &["source"],
+            Role::Sink => &["sink"],
+            Role::Logsink => &["logsink"],
+            Role::Restore => &["source", "restore"],
         };
-        root == own || !["source", "sink", "logsink"].contains(&root)
+        own.contains(&root) || !["source", "sink", "logsink", "restore"].contains(&root)
     }
 }
 

@@ -15,6 +15,7 @@ mod keep;
 mod logs;
 mod place;
 mod reserve;
+mod restore;
 mod secrets;
 mod sink;
 mod sink_role;
@@ -42,6 +43,7 @@ pub use keep::{Keep, Limits};
 pub use logs::Logs;
 pub use place::{Host, Place};
 pub use reserve::Reserve;
+pub use restore::{GENERATION, Restore};
 pub use secrets::without_secrets;
 pub use sink::{Sandbox, Sink, Verify};
 pub use sink_role::SinkRole;
@@ -66,11 +68,12 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const ALARM_AFTER: Duration = Duration::from_secs(26 * 3600);
 
 /// Every table of the file with its known keys.
-pub const TABLES: [(&str, &[&str]); 10] = [
-    ("the top of the file", &["state", "source", "sink", "logsink"]),
+pub const TABLES: [(&str, &[&str]); 11] = [
+    ("the top of the file", &["state", "source", "sink", "logsink", "restore"]),
     (source::HEADER, source::KEYS),
     (element::HEADER, element::KEYS),
     (logs::HEADER, logs::KEYS),
+    (restore::HEADER, restore::KEYS),
     ("[sink]", sink::KEYS),
     ("[[sink.source]]", sink_source::KEYS),
     ("[logsink]", sink::KEYS),
@@ -88,6 +91,8 @@ pub enum Role {
     Sink,
     /// `handover logsink`.
     Logsink,
+    /// `handover restore`: what is collected here says where it goes back to.
+    Restore,
     /// All of them, as `handover check` does.
     All,
 }
@@ -127,6 +132,8 @@ pub struct Config {
     pub sink: Option<Sink>,
     /// `[logsink]`, if it is there.
     pub logsink: Option<Sink>,
+    /// `[restore]`, or its defaults.
+    pub restore: Restore,
     /// The file's text without secrets, for `generation.toml`.
     pub without_secrets: String,
 }
@@ -208,7 +215,7 @@ pub fn parse(text: &str, file: &Path, surroundings: &Surroundings, role: Role) -
     }
     let mut config = resolve(&document, file, text, &problems, surroundings);
     match role {
-        Role::Source => (config.sink, config.logsink) = (None, None),
+        Role::Source | Role::Restore => (config.sink, config.logsink) = (None, None),
         Role::Sink => (config.source, config.logsink) = (None, None),
         Role::Logsink => (config.source, config.sink) = (None, None),
         Role::All => {}
@@ -234,6 +241,11 @@ fn resolve(
         own.push(sink.home.clone());
         Some(sink)
     });
+    let restore = root.section("restore", restore::HEADER, restore::KEYS).map(|table| {
+        let restore = restore::Written::read(&table, &mut own);
+        table.refuse_unknown();
+        restore
+    });
     let source = root.section("source", source::HEADER, source::KEYS).and_then(|table| {
         let source = Source::read(&table, surroundings.processors, &mut own);
         table.refuse_unknown();
@@ -246,8 +258,9 @@ fn resolve(
     if let (Some(sink), Some(logsink)) = (&sink, &logsink) {
         refuse_shared_keys(&root, sink, logsink);
     }
+    let restore = restore.unwrap_or_default().resolve(source.as_ref().map(|source| source.home.as_path()));
     let without_secrets = without_secrets(text);
-    Config { file: file.to_owned(), state, own, source, sink, logsink, without_secrets }
+    Config { file: file.to_owned(), state, own, source, sink, logsink, restore, without_secrets }
 }
 
 /// Each sink has a home of its own, beside those of the source.

@@ -5,8 +5,10 @@
 //! generation to be read, takes receipts and rejections. It reads no configuration: what it needs to know, root wrote
 //! to `<home>/gate/`. A sink that asks the same again gets the same answer.
 
+pub mod delivery;
 mod facts;
 pub mod history;
+pub mod keys;
 pub mod protocol;
 pub mod refuse;
 mod serve;

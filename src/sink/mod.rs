@@ -4,6 +4,7 @@
 use crate::{config::SinkRole, manifest::Channel};
 
 pub mod candidates;
+pub mod choice;
 pub mod enroll;
 pub mod fetch;
 pub mod key;

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     channel,
+    choice::{Choice, Known, choose},
     fetch::{self, Failed},
     prune,
     run::Setup,
@@ -237,81 +238,89 @@ impl One<'_> {
     }
 
     fn take(&mut self, offer: &Offer) -> Result<(), Failed> {
-        if let Some(stored) = self.store.get(&offer.id)? {
-            return self.accept_again(offer, &stored);
-        }
-        if !self.is_wanted(offer)? {
-            return Ok(());
-        }
-        let stored = fetch::fetch(self, offer)?;
-        self.accept(offer, &stored)
-    }
-
-    /// The receipt was lost on its way, or was told to come later: it is given again.
-    fn accept_again(&mut self, offer: &Offer, stored: &Stored) -> Result<(), Failed> {
-        if stored.found.seal != offer.seal {
-            let text = "it is offered with another seal than the one that is stored here: \
-                        what is stored stays, and the offer is not taken";
-            let fix = "look at the source: nothing that handover does gives an id twice";
-            self.find(Finding::new(Kind::Verification, offer.id.as_str(), text).with_fix(fix));
-            return Ok(());
-        }
-        self.accept(offer, stored)
-    }
-
-    fn is_wanted(&mut self, offer: &Offer) -> Result<bool, Failed> {
-        if offer.rejected {
-            let text = "it was rejected as damaged and is skipped until the source has collected afresh";
-            let finding = Finding::new(Kind::Quarantined, offer.id.as_str(), text);
-            self.find(finding.with_fix("run `handover source` there: it reads the damaged files again"));
-            return Ok(false);
-        }
-        if offer.reading {
-            let text = "another session reads it, so it was not fetched: there must be only one sink";
-            let fix = "look at the source: who else is logged in with the sink's key, and should that key still be valid?";
-            self.find(Finding::new(Kind::Failed, offer.id.as_str(), text).with_fix(fix));
-            return Ok(false);
-        }
-        let aside =
-            self.store.quarantined()?.into_iter().any(|q| q.id == offer.id && q.seal == Some(offer.seal));
-        if aside {
-            let text = "it was put aside because it failed its check twice, and is skipped";
-            let fix = format!(
-                "look with `handover {} quarantine list`, then `quarantine retry {}`",
-                self.role(),
-                self.source.name
-            );
-            self.find(Finding::new(Kind::Quarantined, offer.id.as_str(), text).with_fix(fix));
-            return Ok(false);
-        }
-        if offer.id.time().is_some_and(|time| time.duration_since(self.now()) > SKEW) {
+        let stored = self.store.get(&offer.id)?;
+        let known = self.known(offer, stored.as_ref())?;
+        let choice = choose(offer, &known, self.setup.config.max_per_day);
+        let taken =
+            !matches!(choice, Choice::AcceptAgain | Choice::Rejected | Choice::Reading | Choice::Quarantined);
+        if taken
+            && stored.is_none()
+            && offer.id.time().is_some_and(|time| time.duration_since(self.now()) > SKEW)
+        {
             self.find(Finding::new(
                 Kind::ClockSkew,
                 offer.id.as_str(),
                 "its id lies in the future: the source's clock was wrong",
             ));
         }
-        let day_ago = self.now() - SignedDuration::from_hours(24);
-        if self.store.condemned()?.0.iter().any(|c| c.found.id() == &offer.id && c.found.seal != offer.seal) {
-            let text = "it is offered with another seal than the one that was stored here and is condemned: it is not taken";
-            let fix = "look at the source: nothing that handover does gives an id twice";
-            self.find(Finding::new(Kind::Verification, offer.id.as_str(), text).with_fix(fix));
-            return Ok(false);
+        match (choice, stored) {
+            (Choice::AcceptAgain, Some(stored)) => self.accept(offer, &stored),
+            (Choice::Fetch, _) => {
+                let stored = fetch::fetch(self, offer)?;
+                self.accept(offer, &stored)
+            }
+            (choice, _) => {
+                let finding = self.not_taken(offer, choice, known.today);
+                self.find(finding);
+                Ok(())
+            }
         }
-        // What retention has taken away since counts too: else a hacked source could push the good ones out.
+    }
+
+    fn known(&self, offer: &Offer, stored: Option<&Stored>) -> Result<Known, Failed> {
+        if let Some(stored) = stored {
+            return Ok(Known { stored: Some(stored.found.seal), ..Known::default() });
+        }
+        let day_ago = self.now() - SignedDuration::from_hours(24);
         let (stored, condemned) = (self.store.stored()?.0, self.store.condemned()?.0);
         let arrived =
             stored.iter().map(|s| s.receipt.stored).chain(condemned.iter().map(|c| c.receipt.stored));
-        let today = arrived.filter(|at| *at > day_ago).count();
-        if today >= usize::try_from(self.setup.config.max_per_day).unwrap_or(usize::MAX) {
-            let text = format!("{today} generations came within a day (max_per_day): the rest waits");
-            self.find(
-                Finding::new(Kind::Failed, self.source.name.as_str(), text)
-                    .with_fix("look at the source: why so many?"),
-            );
-            return Ok(false);
+        let aside = self.store.quarantined()?.into_iter().find(|q| q.id == offer.id);
+        Ok(Known {
+            stored: None,
+            quarantined: aside.and_then(|q| q.seal),
+            condemned: condemned.iter().find(|c| c.found.id() == &offer.id).map(|c| c.found.seal),
+            today: arrived.filter(|at| *at > day_ago).count(),
+        })
+    }
+
+    /// Why an offer is left where it is, and what is to be done.
+    fn not_taken(&self, offer: &Offer, choice: Choice, today: usize) -> Finding {
+        let (id, source) = (offer.id.as_str(), self.source.name.as_str());
+        let finding = |kind, text: &str, fix: &str| Finding::new(kind, id, text).with_fix(fix);
+        match choice {
+            Choice::OtherSeal { condemned } => {
+                let what = if condemned { "was stored here and is condemned" } else { "is stored here" };
+                let text = format!(
+                    "it is offered with another seal than the one that {what}: what is here stays, and the offer is not taken"
+                );
+                let fix = "look at the source: nothing that handover does gives an id twice";
+                finding(Kind::Verification, &text, fix)
+            }
+            Choice::Rejected => finding(
+                Kind::Quarantined,
+                "it was rejected as damaged and is skipped until the source has collected afresh",
+                "run `handover source` there: it reads the damaged files again",
+            ),
+            Choice::Reading => finding(
+                Kind::Failed,
+                "another session reads it, so it was not fetched: there must be only one sink",
+                "look at the source: who else is logged in with the sink's key, and should that key still be valid?",
+            ),
+            Choice::Quarantined => finding(
+                Kind::Quarantined,
+                "it was put aside because it failed its check twice, and is skipped",
+                &format!(
+                    "look with `handover {} quarantine list`, then `quarantine retry {source}`",
+                    self.role()
+                ),
+            ),
+            Choice::TooMany => {
+                let text = format!("{today} generations came within a day (max_per_day): the rest waits");
+                Finding::new(Kind::Failed, source, text).with_fix("look at the source: why so many?")
+            }
+            Choice::AcceptAgain | Choice::Fetch => Finding::new(Kind::Internal, id, "it was not taken"),
         }
-        Ok(true)
     }
 
     fn accept(&mut self, offer: &Offer, stored: &Stored) -> Result<(), Failed> {

@@ -1,7 +1,6 @@
 //! B1: collect application data, seal a generation, publish it at the Transport Handover Point.
 
 pub mod archive;
-pub mod authorize;
 pub mod cache;
 pub mod collect;
 pub mod collecting;

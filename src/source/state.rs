@@ -84,10 +84,8 @@ impl State {
         };
         let mut state = Self { dir, facts, memory: Memory::of(channel) };
         match read(&state.dir, STATE_NEW)? {
-            Some(new) => match &new.last {
-                Some(id) if published(id)? => state.make_valid(new)?,
-                _ => state.forget()?,
-            },
+            Some(new) if is_kept(&new, published)? => state.make_valid(new)?,
+            Some(_) => state.forget()?,
             None => durable::remove_file(&state.dir, state.memory.new)?,
         }
         Ok(state)
@@ -154,6 +152,12 @@ impl State {
     pub fn dir(&self) -> &Dir {
         &self.dir
     }
+}
+
+/// Whether a promise that a cut run left became true: its generation was published. Else it is forgotten, and the
+/// sequence in it is given to the next one; the id is not, as the ledger has it.
+pub fn is_kept<E>(promise: &Facts, published: impl Fn(&GenerationId) -> Result<bool, E>) -> Result<bool, E> {
+    promise.last.as_ref().map_or(Ok(false), published)
 }
 
 /// Reads the ledger of a state folder; lines that were torn are passed over.

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Error, Result, Strange,
+    Error, Result, Strange, retention,
     source_store::{self, SourceStore, Stored},
 };
 use crate::{
@@ -91,7 +91,7 @@ impl SourceStore {
             let id = one.found.id();
             match one.at {
                 None => Record::save(&self.condemned.open_dir(id)?, &one.reason, now)?,
-                Some(at) if now.duration_since(at) >= undo_for => {
+                Some(at) if retention::undo_is_over(at, undo_for.unsigned_abs(), now) => {
                     self.purge_one(id)?;
                     gone.push(id.clone());
                 }

@@ -20,6 +20,7 @@
 
 mod accept;
 mod condemn;
+pub mod decide;
 mod draft;
 mod gate_files;
 mod hold;
@@ -169,14 +170,11 @@ impl HandoverPoint {
 
     /// An id for a generation that begins now: one that no folder here and nothing in `known` (the ledger) bears.
     pub fn free_id(&self, now: Timestamp, known: impl Fn(&GenerationId) -> bool) -> Result<GenerationId> {
-        for attempt in 1..=999_999 {
-            let id = GenerationId::at(now, attempt);
-            if !known(&id) && !self.is_taken(&id)? {
-                return Ok(id);
-            }
-        }
-        let why = "every id of this second is taken: wait a second and run again".to_owned();
-        Err(Error::Layout { path: self.home().to_path_buf(), why })
+        let free = decide::free_id(now, |id| Ok::<_, Error>(known(id) || self.is_taken(id)?))?;
+        free.ok_or_else(|| Error::Layout {
+            path: self.home().to_path_buf(),
+            why: "every id of this second is taken: wait a second and run again".to_owned(),
+        })
     }
 
     fn is_taken(&self, id: &GenerationId) -> Result<bool> {

@@ -1,6 +1,7 @@
 //! The states of a generation on disk. The place on disk is the state: each step is one rename, made only here.
 //!
 //! On the source ([`handover_point`]): `collecting/` -> `transport-outgoing/` -> `store/` -> `condemned/`.
+//! A delivery from a sink comes to `restore/` ([`drop_point`]): `.incoming-<id>/` -> `<id>/`.
 //! On the sink ([`sink_store`], [`staging`]): `incoming/` -> `store/` -> `condemned/`, or `quarantine/`. A state cannot be
 //! made from outside:
 //!
@@ -21,6 +22,7 @@
 //! ```
 
 pub mod condemned;
+pub mod drop_point;
 pub mod error;
 pub mod found;
 pub mod handover_point;

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     manifest::{
-        Digest, Entry, Item, Kind, Receipt, entry::stored_path, merge::Origin, names, receipt::Verify,
+        Digest, Entry, Item, Kind, Receipt, Seal, entry::stored_path, merge::Origin, names, receipt::Verify,
     },
     sys::{
         self, Dir,
@@ -83,6 +83,26 @@ pub enum Committed {
     New(Stored),
     /// The same generation was there already, and stays as it is.
     Already(Stored),
+}
+
+/// What a commit does, by what is stored under the id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commit {
+    /// Nothing is there: it is stored.
+    Store,
+    /// The same is there, and stays.
+    Already,
+    /// Something else is there, and stays: nothing is ever overwritten.
+    OtherSeal,
+}
+
+/// What a commit of this seal does where this is stored under its id.
+pub fn commit(seal: &Seal, stored: Option<&Seal>) -> Commit {
+    match stored {
+        None => Commit::Store,
+        Some(there) if there == seal => Commit::Already,
+        Some(_) => Commit::OtherSeal,
+    }
 }
 
 impl Planned {
@@ -292,8 +312,17 @@ impl Checked {
     /// name of this host.
     pub fn commit(self, sink: &str, now: Timestamp) -> Result<Committed> {
         let Place { store, id, .. } = &self.place;
-        if store.store.stat_if_any(id)?.is_some() {
-            return self.already();
+        let there = match store.store.stat_if_any(id)? {
+            Some(_) => Some(Stored::load(&store.open(id)?, id)?),
+            None => None,
+        };
+        match (commit(&self.found.seal, there.as_ref().map(|t| &t.found.seal)), there) {
+            (Commit::OtherSeal, _) => return Err(Error::OtherSeal { id: id.clone() }),
+            (Commit::Already, Some(stored)) => {
+                self.place.abandon()?;
+                return Ok(Committed::Already(stored));
+            }
+            (Commit::Already | Commit::Store, _) => {}
         }
         self.write_receipt(sink, now)?;
         if let Err(e) = self.place.sync.sync() {
@@ -305,16 +334,6 @@ impl Checked {
         durable::rename(&self.place.dir, TREE, &store.store, id)?;
         self.place.abandon()?;
         Ok(Committed::New(Stored::load(&store.open(id)?, id)?))
-    }
-
-    fn already(self) -> Result<Committed> {
-        let Place { store, id, .. } = &self.place;
-        let stored = Stored::load(&store.open(id)?, id)?;
-        if stored.found.seal != self.found.seal {
-            return Err(Error::OtherSeal { id: id.clone() });
-        }
-        self.place.abandon()?;
-        Ok(Committed::Already(stored))
     }
 
     fn write_receipt(&self, sink: &str, now: Timestamp) -> Result<()> {

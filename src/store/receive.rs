@@ -152,7 +152,7 @@ pub(super) fn is_half_dir(path: &[u8], half_dir: &[u8]) -> bool {
 }
 
 /// The file of which this is a half: one in the folder for halves, or under rsync's temporary name `.NAME.XXXXXX`.
-fn half_of(path: &[u8], half_dir: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn half_of(path: &[u8], half_dir: &[u8]) -> Option<Vec<u8>> {
     let (folder, name) = split(path);
     let (folder, name) = if is_half_dir(folder, half_dir) {
         (split(folder).0, name.as_bytes())

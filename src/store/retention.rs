@@ -176,6 +176,12 @@ pub fn make_room(candidates: &[Candidate], policy: &Policy, now: Timestamp) -> V
         .collect()
 }
 
+/// Whether the time in which a condemned generation can be taken back is over. A clock that went back ends it for none.
+pub fn undo_is_over(condemned: Timestamp, undo_for: Duration, now: Timestamp) -> bool {
+    let age = now.duration_since(condemned);
+    !age.is_negative() && age.unsigned_abs() >= undo_for
+}
+
 fn order(candidate: &Candidate) -> (u64, &GenerationId) {
     (candidate.sequence, &candidate.id)
 }

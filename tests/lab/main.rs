@@ -20,4 +20,5 @@ mod enroll;
 mod logs;
 mod page;
 mod rounds;
+mod service;
 mod start;

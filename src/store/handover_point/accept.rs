@@ -4,7 +4,13 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
 
 use jiff::Timestamp;
 
-use super::{HandoverPoint, hold::Changing, id_of, owned, receipt_in, recover::sweep};
+use super::{
+    HandoverPoint,
+    decide::{self, Receiving, Whereabouts},
+    hold::Changing,
+    id_of, owned, receipt_in,
+    recover::sweep,
+};
 use crate::{
     manifest::{Channel, Digest, GenerationId, Receipt, Seal, names, receipt},
     store::{Found, Result},
@@ -39,21 +45,36 @@ impl HandoverPoint {
             return Ok(Acceptance::BadReceipt(why));
         }
         let changing = self.changing()?;
-        if let Some(done) = self.accepted_before(id, seal, text)? {
-            return Ok(done);
+        match decide::receive(seal, &self.whereabouts(id)?) {
+            Receiving::OtherSeal => Ok(Acceptance::OtherSeal),
+            Receiving::Gone => Ok(Acceptance::Gone),
+            Receiving::Already => Ok(Acceptance::Already(Digest::of(&self.kept_receipt(id, text)?))),
+            Receiving::Move => {
+                let dir = self.outgoing.open_dir(id)?;
+                let found = Found::load(&dir, id)?;
+                let kept = self.keep_receipt(&dir, &found, text)?;
+                self.finish_accept(&found, &kept, now, &changing)?;
+                Ok(Acceptance::Accepted(Digest::of(&kept)))
+            }
         }
-        let Some(dir) = self.outgoing.open_dir_if_any(id)? else {
-            let condemned = self.condemned.open_dir_if_any(id)?;
-            let other = condemned.and_then(|dir| Found::load(&dir, id).ok()).is_some_and(|f| f.seal != *seal);
-            return Ok(if other { Acceptance::OtherSeal } else { Acceptance::Gone });
+    }
+
+    /// What bears an id is no more looked for once it is found in the Source-Store.
+    fn whereabouts(&self, id: &GenerationId) -> Result<Whereabouts> {
+        let seal_in = |place: &Dir| {
+            let dir = place.open_dir_if_any(id)?;
+            dir.map(|dir| Found::load(&dir, id).map(|found| found.seal)).transpose()
         };
-        let found = Found::load(&dir, id)?;
-        if found.seal != *seal {
-            return Ok(Acceptance::OtherSeal);
+        if let Some(stored) = seal_in(&self.store)? {
+            return Ok(Whereabouts { stored: Some(stored), ..Whereabouts::default() });
         }
-        let kept = self.keep_receipt(&dir, &found, text)?;
-        self.finish_accept(&found, &kept, now, &changing)?;
-        Ok(Acceptance::Accepted(Digest::of(&kept)))
+        let condemned = self.condemned.open_dir_if_any(id)?;
+        Ok(Whereabouts {
+            stored: None,
+            receipt: self.log_receipt(id)?.map(|(receipt, _)| receipt.seal),
+            waiting: seal_in(&self.outgoing)?,
+            condemned: condemned.and_then(|dir| Found::load(&dir, id).ok()).map(|found| found.seal),
+        })
     }
 
     /// The move that follows once the receipt is durable; also what [`Self::recover`] does when it was cut off.
@@ -76,24 +97,13 @@ impl HandoverPoint {
         Ok(())
     }
 
-    fn accepted_before(&self, id: &GenerationId, seal: &Seal, text: &[u8]) -> Result<Option<Acceptance>> {
+    /// The receipt that is kept of what was accepted before.
+    fn kept_receipt(&self, id: &GenerationId, text: &[u8]) -> Result<Vec<u8>> {
         if let Some(dir) = self.store.open_dir_if_any(id)? {
-            let found = Found::load(&dir, id)?;
-            if found.seal != *seal {
-                return Ok(Some(Acceptance::OtherSeal));
-            }
             // Somebody may have moved it here by hand, without a receipt.
-            let kept = self.keep_receipt(&dir, &found, text)?;
-            return Ok(Some(Acceptance::Already(Digest::of(&kept))));
+            return self.keep_receipt(&dir, &Found::load(&dir, id)?, text);
         }
-        let Some((receipt, kept)) = self.log_receipt(id)? else { return Ok(None) };
-        // Still waiting: the move was cut off after the receipt, and is to be finished.
-        let finished = self.outgoing.stat_if_any(id)?.is_none();
-        Ok(match receipt.seal == *seal {
-            false => Some(Acceptance::OtherSeal),
-            true if finished => Some(Acceptance::Already(Digest::of(&kept))),
-            true => None,
-        })
+        Ok(self.log_receipt(id)?.map_or_else(|| text.to_vec(), |(_, kept)| kept))
     }
 
     /// Writes the receipt into the generation's folder unless there is one; gives the text that is kept.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     HandoverPoint, Listing, Place, accept,
+    decide::surplus,
     hold::{Changing, is_read},
     id_of, owned,
     reject::elements_ok,
@@ -20,7 +21,7 @@ use crate::{
     manifest::{Channel, GenerationId, names, receipt::Verify},
     store::{
         Error, Found, Result,
-        retention::{self, Candidate, Policy, Verdict},
+        retention::{self, Candidate},
     },
     sys::{Dir, durable, signals},
 };
@@ -158,10 +159,10 @@ impl HandoverPoint {
                 let Some(id) = id_of(&name) else { continue };
                 // What is no folder is strange, and told where this place is listed.
                 let Ok(dir) = self.condemned.open_dir(&id) else { continue };
-                let age = read_note(&dir)?.map(|note| now.duration_since(note.at));
-                match age.filter(|age| !age.is_negative()) {
+                let at = read_note(&dir)?.map(|note| note.at);
+                match at.filter(|at| *at <= now) {
                     None => self.write_note(&dir, "unknown: found in condemned/", now)?,
-                    Some(age) if age.unsigned_abs() >= undo_for && !is_read(&dir)? => {
+                    Some(at) if retention::undo_is_over(at, undo_for, now) && !is_read(&dir)? => {
                         self.begin_deletion(&id)?;
                         purged.push(id);
                     }
@@ -247,15 +248,4 @@ fn candidates<'a>(
         drilled: false,
     };
     found.enumerate().map(candidate).collect()
-}
-
-/// Which of the candidates go, as indices, and why.
-fn surplus(candidates: &[Candidate], keep: u32, now: Timestamp) -> Vec<(usize, String)> {
-    let policy = Policy { last: keep, ..Policy::default() };
-    let decisions = retention::decide(candidates, &policy, now);
-    let goes = |(index, decision): (usize, retention::Decision)| match decision.verdict {
-        Verdict::Condemn(reason) => Some((index, reason.to_string())),
-        Verdict::Keep(_) => None,
-    };
-    decisions.into_iter().enumerate().filter_map(goes).collect()
 }

@@ -7,7 +7,12 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{CONDEMNED_NOTE, HandoverPoint, hold::Changing, owned, receipt_in};
+use super::{
+    CONDEMNED_NOTE, HandoverPoint,
+    decide::{Leftover, leftover},
+    hold::Changing,
+    owned, receipt_in,
+};
 use crate::{
     manifest::{GenerationId, names, receipt},
     store::{Found, Result},
@@ -70,15 +75,19 @@ impl HandoverPoint {
             sweep(&dir)?;
             durable::remove_file(&dir, CONDEMNED_NOTE)?;
             let id = found.id().clone();
-            if let Some(stored) = self.store.open_dir_if_any(&id)? {
-                if Found::load(&stored, &id).is_ok_and(|s| s.seal == found.seal) {
+            let stored = self.store.open_dir_if_any(&id)?;
+            let stored = stored.map(|dir| Found::load(&dir, &id).ok().map(|s| s.seal));
+            match leftover(&found.seal, stored, receipt_in(&dir, &found)?.is_some()) {
+                Leftover::Waits => {}
+                Leftover::Duplicate => {
                     self.condemn(&self.outgoing, &found, "the Source-Store holds the same", now, changing)?;
                     done.push(Recovered::Duplicate(id));
                 }
-            } else if receipt_in(&dir, &found)?.is_some() {
-                let receipt = dir.read(names::RECEIPT, receipt::LIMIT)?;
-                self.finish_accept(&found, &receipt, now, changing)?;
-                done.push(Recovered::Acceptance(id));
+                Leftover::Accepted => {
+                    let receipt = dir.read(names::RECEIPT, receipt::LIMIT)?;
+                    self.finish_accept(&found, &receipt, now, changing)?;
+                    done.push(Recovered::Acceptance(id));
+                }
             }
         }
         Ok(())
