@@ -169,7 +169,7 @@ impl Run {
 }
 
 /// Nothing that the killed run had started is left after a moment, though only the run itself was killed.
-fn nothing_is_left_of(lab: &Lab) {
+pub(crate) fn nothing_is_left_of(lab: &Lab) {
     let root = lab.path("");
     let root = root.to_str().unwrap().trim_end_matches('/');
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -270,8 +270,6 @@ fn sink_killed_at_any_instant_and_run_again_ends_as_if_it_had_not_been() {
 /// Runs a role that dies in its `n`th call of these kinds in one of our folders, before the kernel does it; false if it
 /// has fewer of them.
 fn dies_at(lab: &Lab, role: &str, calls: &str, n: usize) -> bool {
-    let (trace, inject) = (format!("trace={calls}"), format!("inject={calls}:signal=KILL:when={n}"));
-    let mut args = vec!["-f", "-qq", "-e", &trace, "-e", &inject, "-o", "/dev/null"];
     let ids = lab.waiting();
     let places = ["home/transport-outgoing", "home/store", "home/condemned", "home/collecting", "home/gate"];
     let places = places.map(str::to_owned).into_iter();
@@ -281,7 +279,15 @@ fn dies_at(lab: &Lab, role: &str, calls: &str, n: usize) -> bool {
     let of_ids = ["home/transport-outgoing", "home/store", "sink/incoming/shop", "sink/store/shop"];
     let places =
         places.chain(of_ids.iter().flat_map(|place| ids.iter().map(move |id| format!("{place}/{id}"))));
-    let places: Vec<String> = places.map(|place| lab.path(place).to_str().unwrap().to_owned()).collect();
+    dies_in(lab, role, calls, n, &places.collect::<Vec<_>>())
+}
+
+/// The same in these folders.
+pub(crate) fn dies_in(lab: &Lab, role: &str, calls: &str, n: usize, places: &[String]) -> bool {
+    let (trace, inject) = (format!("trace={calls}"), format!("inject={calls}:signal=KILL:when={n}"));
+    let mut args = vec!["-f", "-qq", "-e", &trace, "-e", &inject, "-o", "/dev/null"];
+    let places: Vec<String> =
+        places.iter().map(|place| lab.path(place).to_str().unwrap().to_owned()).collect();
     args.extend(places.iter().flat_map(|place| ["-P", place]));
     args.extend([crate::harness::HANDOVER, role]);
     !lab.program("strace", &args).output().unwrap().status.success()

@@ -26,7 +26,11 @@ impl Logs {
 
     /// With further keys of `[source.logs]`.
     pub(crate) fn with(keys: &str) -> Self {
-        let logs = Self(Lab::new());
+        Self::of(Lab::new(), keys)
+    }
+
+    pub(crate) fn of(lab: Lab, keys: &str) -> Self {
+        let logs = Self(lab);
         fs::create_dir(logs.0.path("log")).unwrap();
         logs.config(keys, "");
         logs.0.run(&["source", "init"]).exits(0);

@@ -140,6 +140,8 @@ pub(super) struct Journal {
     pub cursor: String,
     /// Bytes that were taken.
     pub taken: u64,
+    /// The latest pieces.
+    pub pieces: Vec<Taken>,
 }
 
 impl Cursor {
@@ -163,9 +165,10 @@ impl Cursor {
     /// Writes it as the new one, synced; it is not valid yet.
     pub(super) fn write_new(&mut self, state: &State, now: Timestamp) -> Result<(), Error> {
         self.streams.retain(|s| now.duration_since(s.seen) < REMEMBERED);
-        for stream in &mut self.streams {
-            let surplus = stream.pieces.len().saturating_sub(PIECES);
-            stream.pieces.drain(..surplus);
+        let journal = self.journal.iter_mut().map(|journal| &mut journal.pieces);
+        for pieces in self.streams.iter_mut().map(|stream| &mut stream.pieces).chain(journal) {
+            let surplus = pieces.len().saturating_sub(PIECES);
+            pieces.drain(..surplus);
         }
         let path = state.dir().join("cursor.new");
         let text = serde_json::to_vec(self).map_err(|_| Error::Internal("the cursor cannot be written"))?;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    io::{self, Write as _},
+    io,
     os::unix::{ffi::OsStrExt as _, fs::FileExt as _},
 };
 
@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     content::{self, Content},
     cursor::{Cursor, HEAD, Seen, Stamp, Stream, Taken},
-    making::{Making, NewFile, Original},
+    making::{Filling, Making, NewFile, Original},
     name::LogName,
     recognise::{Known, Recogniser},
     scan::{Found, Scan},
@@ -20,12 +20,9 @@ use super::{
 use crate::{
     manifest::{Bytes, Digest, Piece},
     report::{Finding, Kind},
-    source::{
-        collect::Error,
-        copier::{self, Shared},
-    },
+    source::{collect::Error, copier::Shared},
     store::handover_point::HandoverPoint,
-    sys::{self, copy::CopyError, random, show, signals},
+    sys::{random, show, signals},
 };
 
 /// A last piece that is larger is not read again to know a file that grows.
@@ -292,34 +289,11 @@ fn begins_as_before(content: &Content<'_>, stream: &Stream) -> io::Result<bool> 
     }
 }
 
-/// A piece on its way into a new file.
-struct Piecing<'p> {
-    shared: &'p Shared<'p>,
-    whole: Sha256,
-    piece: Sha256,
-    failed: Option<CopyError>,
-}
-
-impl Piecing<'_> {
-    fn write(&mut self, to: &NewFile, bytes: &[u8]) -> io::Result<()> {
-        self.whole.update(bytes);
-        self.piece.update(bytes);
-        self.shared.progress.add_bytes(bytes.len() as u64);
-        let written = (&to.file)
-            .write_all(bytes)
-            .map_err(|e| CopyError::Write(sys::Error::new("write", std::path::Path::new("the draft"), e)));
-        written.and_then(|()| copier::keep_reserve(self.shared, &to.file, bytes.len() as u64)).map_err(|e| {
-            self.failed = Some(e);
-            io::ErrorKind::Other.into()
-        })
-    }
-}
-
 impl Files<'_, '_> {
     /// Takes what a file holds from an offset on as the next piece of a stream.
     fn take_piece(&mut self, log: &Log<'_>, index: usize, from: u64) -> Result<Took, Error> {
         let stream = &self.cursor.streams[index];
-        let (whole, start) = match content::thaw(&stream.hasher) {
+        let (mut whole, start) = match content::thaw(&stream.hasher) {
             Some(hasher) => (hasher, stream.taken),
             None => (Sha256::new(), 0),
         };
@@ -328,33 +302,30 @@ impl Files<'_, '_> {
         }
         let stored = stored_name(log);
         let to = self.making.new_file(&stored)?;
-        let mut piecing = Piecing { shared: self.shared, whole, piece: Sha256::new(), failed: None };
-        let length = log.content.reader_from(start).and_then(|mut reader| {
+        let mut filling = Filling::new(self.shared);
+        let read = log.content.reader_from(start).and_then(|mut reader| {
             content::pass(&mut reader, from - start, &mut |bytes| {
-                piecing.whole.update(bytes);
+                whole.update(bytes);
                 Ok(())
             })?;
-            content::pass(&mut reader, u64::MAX, &mut |bytes| piecing.write(&to, bytes))
+            content::pass(&mut reader, u64::MAX, &mut |bytes| {
+                whole.update(bytes);
+                filling.write(&to, bytes)
+            })
         });
-        let length = match length {
-            Ok(length) => length,
-            Err(e) => {
-                to.discard()?;
-                signals::check()?;
-                return match piecing.failed {
-                    Some(CopyError::Write(e) | CopyError::Read(e)) => Err(e.into()),
-                    Some(CopyError::Interrupted(e)) => Err(e.into()),
-                    None => Ok(Took::Torn(e)),
-                };
-            }
-        };
+        let (length, sha256) = filling.end()?;
+        if let Err(e) = read {
+            to.discard()?;
+            signals::check()?;
+            return Ok(Took::Torn(e));
+        }
         let end = from + length;
         let head =
             if start < HEAD || from == 0 { log.content.digest(0, end.min(HEAD)) } else { Ok(stream.head) };
         match (log.is_still(end), head) {
             (Ok(true), Ok(_)) if length == 0 => to.discard().map(|()| Took::All),
             (Ok(true), Ok(head)) => {
-                self.keep(log, index, (from, length), to, piecing, head);
+                self.keep(log, index, to, Part { offset: from, length, sha256, whole, head });
                 Ok(Took::All)
             }
             (Ok(false), _) => to.discard().map(|()| Took::Truncated),
@@ -362,22 +333,14 @@ impl Files<'_, '_> {
         }
     }
 
-    fn keep(
-        &mut self,
-        log: &Log<'_>,
-        index: usize,
-        (offset, length): (u64, u64),
-        to: NewFile,
-        piecing: Piecing<'_>,
-        head: Digest,
-    ) {
+    fn keep(&mut self, log: &Log<'_>, index: usize, to: NewFile, part: Part) {
+        let Part { offset, length, sha256, whole, head } = part;
         self.shared.read.fetch_add(length, std::sync::atomic::Ordering::Relaxed);
         let stream = &mut self.cursor.streams[index];
-        stream.hasher = content::freeze(&piecing.whole);
-        stream.sha256 = Digest(piecing.whole.finalize().into());
+        stream.hasher = content::freeze(&whole);
+        stream.sha256 = Digest(whole.finalize().into());
         stream.taken = offset + length;
         stream.head = head;
-        let sha256 = Digest(piecing.piece.finalize().into());
         stream.pieces.push(Taken {
             offset,
             length,
@@ -400,6 +363,16 @@ impl Files<'_, '_> {
         };
         self.making.add(piece, sha256, Original::of(&log.found.stat));
     }
+}
+
+/// A part of a stream that was read.
+struct Part {
+    offset: u64,
+    length: u64,
+    sha256: Digest,
+    /// Of the stream from its beginning to the end of the part.
+    whole: Sha256,
+    head: Digest,
 }
 
 /// The place of a file in the generation: its path, of one that is unpacked without what says that it is packed.

@@ -1,23 +1,16 @@
 //! The element `journal`: the journal since its cursor, in journald's export format.
 
-use std::{io::Write as _, path::Path, time::Duration};
-
-use sha2::{Digest as _, Sha256};
+use std::{path::Path, time::Duration};
 
 use super::{
-    cursor::Journal,
-    making::{Making, Original},
+    cursor::{Journal, Taken},
+    making::{Filling, Making, NewFile, Original},
 };
 use crate::{
     manifest::{Bytes, Digest, Piece, pieces},
-    source::{
-        collect::Error,
-        copier::{self, Shared},
-    },
+    source::{collect::Error, copier::Shared},
     sys::{
-        self,
         child::{self, Failure, Job},
-        copy::CopyError,
         program, random,
     },
 };
@@ -48,28 +41,16 @@ pub(super) fn take(
     argv.extend(journal.as_ref().map(|known| format!("--after-cursor={}", known.cursor)));
     let to = making.new_file(FILE.as_bytes())?;
     let mut export = Export::default();
-    let (mut hasher, mut length, mut failed) = (Sha256::new(), 0_u64, None);
+    let mut filling = Filling::new(shared);
     let mut keep = |bytes: &[u8]| {
         export.read(bytes);
-        hasher.update(bytes);
-        length += bytes.len() as u64;
-        shared.progress.add_bytes(bytes.len() as u64);
-        let written =
-            (&to.file).write_all(bytes).map_err(|e| CopyError::Write(sys::Error::new("write", FILE, e)));
-        written.and_then(|()| copier::keep_reserve(shared, &to.file, bytes.len() as u64)).map_err(|e| {
-            failed = Some(e);
-            std::io::ErrorKind::Other.into()
-        })
+        filling.write(&to, bytes)
     };
     let job = Job { argv: &argv, user: None, env: &[], timeout: TIMEOUT };
     let ended = child::run(&job, None, Some(&mut keep));
-    match failed {
-        Some(CopyError::Write(e) | CopyError::Read(e)) => return Err(e.into()),
-        Some(CopyError::Interrupted(e)) => return Err(e.into()),
-        None => {}
-    }
+    let (length, sha256) = filling.end()?;
     match (ended, export.cursor) {
-        (Err(Failure::Interrupted(e)), _) => return Err(e.into()),
+        (Err(Failure::Interrupted(e)), _) => Err(e.into()),
         (Err(e), _) => {
             making.fail(
                 shown,
@@ -82,35 +63,55 @@ pub(super) fn take(
                 let why = "there is no entry in the journal: is journald running here? Else remove `journald` from [source.logs]";
                 making.fail(shown, why.to_owned());
             }
-            return to.discard();
+            to.discard()
         }
         (Ok(()), Some(cursor)) => {
             let known = match journal.take() {
                 Some(known) => known,
                 None => first(making)?,
             };
-            let piece = Piece {
-                stored: Bytes(to.stored),
-                log: Bytes(pieces::JOURNAL.as_bytes().to_vec()),
-                stream: known.stream.clone(),
-                order: known.order,
-                offset: known.taken,
-                length,
-                found: Bytes(shown.as_os_str().as_encoded_bytes().to_vec()),
-                taken: making.now,
-                modified: making.now,
-            };
             shared.read.fetch_add(length, std::sync::atomic::Ordering::Relaxed);
-            *journal = Some(Journal { cursor, taken: known.taken + length, ..known });
-            making.add(piece, Digest(hasher.finalize().into()), Original::ours(making.now));
+            *journal = Some(add(making, known, cursor, to, (length, sha256)));
+            Ok(())
         }
     }
-    Ok(())
+}
+
+/// Adds what was read as the next piece.
+fn add(
+    making: &mut Making<'_>,
+    mut known: Journal,
+    cursor: String,
+    to: NewFile,
+    (length, sha256): (u64, Digest),
+) -> Journal {
+    let piece = Piece {
+        stored: Bytes(to.stored.clone()),
+        log: Bytes(pieces::JOURNAL.as_bytes().to_vec()),
+        stream: known.stream.clone(),
+        order: known.order,
+        offset: known.taken,
+        length,
+        found: Bytes(pieces::JOURNAL.as_bytes().to_vec()),
+        taken: making.now,
+        modified: making.now,
+    };
+    known.pieces.push(Taken {
+        offset: known.taken,
+        length,
+        sha256,
+        until: sha256, // The journal is known by its own cursor.
+        generation: making.draft.id().clone(),
+        element: making.name.to_owned(),
+        stored: Bytes(to.stored),
+    });
+    making.add(piece, sha256, Original::ours(making.now));
+    Journal { cursor, taken: known.taken + length, ..known }
 }
 
 fn first(making: &Making<'_>) -> Result<Journal, Error> {
     let order = u64::try_from(making.now.as_millisecond()).unwrap_or(0);
-    Ok(Journal { stream: random::hex(16)?, order, cursor: String::new(), taken: 0 })
+    Ok(Journal { stream: random::hex(16)?, order, cursor: String::new(), taken: 0, pieces: Vec::new() })
 }
 
 /// Reads the export format, to find the cursor of the last whole entry. A message may hold anything, also what looks

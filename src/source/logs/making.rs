@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
     fs::File,
-    io::Write as _,
+    io::{self, Write as _},
     os::unix::ffi::OsStrExt as _,
     path::Path,
     sync::Arc,
@@ -20,11 +20,11 @@ use crate::{
     source::{
         cache::Known,
         collect::{Book, Counts, Error, FileRecord, Record},
-        copier::{self, At},
+        copier::{self, At, Shared},
         dump,
     },
     store::handover_point::Draft,
-    sys::{self, Dir, durable, show, users},
+    sys::{self, Dir, copy::CopyError, durable, show, users},
 };
 
 /// Stored paths are no longer than this below their element, so that none needs a place of its own.
@@ -55,6 +55,44 @@ impl NewFile {
     /// Throws it away.
     pub(super) fn discard(self) -> Result<(), Error> {
         Ok(durable::unlink_draft(&self.at.dir, &self.at.name)?)
+    }
+}
+
+/// What is written to a new file, hashed on its way.
+pub(super) struct Filling<'s> {
+    shared: &'s Shared<'s>,
+    hasher: Sha256,
+    length: u64,
+    failed: Option<CopyError>,
+}
+
+impl<'s> Filling<'s> {
+    pub(super) fn new(shared: &'s Shared<'s>) -> Self {
+        Self { shared, hasher: Sha256::new(), length: 0, failed: None }
+    }
+
+    /// Writes some bytes. An error only ends what feeds it: [`Self::end`] tells it.
+    pub(super) fn write(&mut self, to: &NewFile, bytes: &[u8]) -> io::Result<()> {
+        self.hasher.update(bytes);
+        self.length += bytes.len() as u64;
+        self.shared.progress.add_bytes(bytes.len() as u64);
+        let written = (&to.file)
+            .write_all(bytes)
+            .map_err(|e| CopyError::Write(sys::Error::new("write", to.at.path(), e)))
+            .and_then(|()| copier::keep_reserve(self.shared, &to.file, bytes.len() as u64));
+        written.map_err(|e| {
+            self.failed = Some(e);
+            io::ErrorKind::Other.into()
+        })
+    }
+
+    /// How much was written, and its sha256; an error is one of our own side.
+    pub(super) fn end(self) -> Result<(u64, Digest), Error> {
+        match self.failed {
+            None => Ok((self.length, Digest(self.hasher.finalize().into()))),
+            Some(CopyError::Write(e) | CopyError::Read(e)) => Err(e.into()),
+            Some(CopyError::Interrupted(e)) => Err(e.into()),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! A run takes what is new of each log file, and the journal since its cursor, as one generation of the log channel. The
 //! cursor that says so is valid with the rename that publishes it. Where nothing is new there is no generation.
 
+mod again;
 mod content;
 mod cursor;
 mod files;
@@ -44,6 +45,7 @@ pub(super) fn run(
 ) -> Result<Option<Collected>, Error> {
     let (point, mut state) = delivery.open(&config.home, state)?;
     let mut cursor = Cursor::read(&state)?;
+    again::clear(&point, &mut cursor, delivery.started)?;
     if is_full(delivery, config, &point)? {
         return Ok(None);
     }
@@ -53,7 +55,11 @@ pub(super) fn run(
     let made = Collecting { delivery, config, point: &point, cursor: &mut cursor, draft: &draft }.collect();
     let made = made.and_then(|made| cursor.write_new(&state, delivery.started).map(|()| made));
     match made {
-        Ok(Some(collection)) => delivery.publish(&point, &mut state, draft, &collection).map(Some),
+        Ok(Some(collection)) => {
+            let published = delivery.publish(&point, &mut state, draft, &collection)?;
+            again::clear(&point, &mut cursor, delivery.started)?;
+            Ok(Some(published))
+        }
         Ok(None) => {
             // Nothing was taken: what is noted of names and places is true whatever becomes of it.
             state.make_memory_valid()?;
@@ -110,17 +116,18 @@ impl<'c> Collecting<'c, '_> {
             read: AtomicU64::new(0),
         };
         let mut elements = vec![self.files(&shared)?];
+        let mut making = Making::new(pieces::JOURNAL, self.draft, now);
         if self.config.journald {
             setup.progress.begin("collecting the journal", 0, 0);
-            let mut making = Making::new(pieces::JOURNAL, self.draft, now);
             journal::take(
                 self.config.journal_directory.as_deref(),
                 &mut self.cursor.journal,
                 &mut making,
                 &shared,
             )?;
-            elements.push(making);
         }
+        elements.push(making);
+        again::take(self.point, self.cursor, &mut elements, &shared, &mut self.delivery.findings)?;
         let failed: Vec<Finding> = elements.iter().filter_map(Making::finding).collect();
         failed.into_iter().for_each(|finding| self.delivery.find(finding));
         if elements.iter().all(Making::is_empty) {

@@ -114,6 +114,21 @@ impl HandoverPoint {
         Ok(all)
     }
 
+    /// Condemns rejected generations of logs whose content was handed over again in a later one; gives those that it
+    /// condemned.
+    pub fn clear_repeated(&self, repeated: &[GenerationId], now: Timestamp) -> Result<Vec<GenerationId>> {
+        let changing = self.changing()?;
+        let mut cleared = Vec::new();
+        for Waiting { found, rejected, reading, .. } in self.list_waiting(&changing)?.items {
+            if rejected.is_some() && !reading && repeated.contains(found.id()) {
+                let why = "rejected by the sink, and handed over again";
+                self.condemn(&self.outgoing, &found, why, now, &changing)?;
+                cleared.push(found.generation.id);
+            }
+        }
+        Ok(cleared)
+    }
+
     /// Condemns the rejected generations whose place newer ones have taken: for each element that was good in it there is
     /// a newer good copy, waiting and not rejected, or accepted. Logs hold what no later generation holds again: they stay.
     pub fn clear_rejected(&self, handled: &Rejections, now: Timestamp) -> Result<Vec<GenerationId>> {
