@@ -125,7 +125,7 @@ impl Index {
         if missing > 0 {
             let s = if missing == 1 { "generation is" } else { "generations are" };
             self.trouble.push(Trouble::missing(format!(
-                "{missing} {s} not here between {} and {}: what only they hold is missing",
+                "{missing} {s} not here between {} and {}: lines that no other one holds are missing",
                 before.id, this.id
             )));
         }

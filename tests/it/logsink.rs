@@ -13,11 +13,17 @@ use crate::{
 /// A source that has logs and nothing else, and the log sink beside it, with its home in `logsink/`.
 struct Logs {
     source: logs::Logs,
+    keys: &'static str,
 }
 
 impl Logs {
     fn new() -> Self {
-        let logs = Self { source: logs::Logs::new() };
+        Self::with("")
+    }
+
+    /// With further keys of `[source.logs]`.
+    fn with(keys: &'static str) -> Self {
+        let logs = Self { source: logs::Logs::with(keys), keys };
         logs.configure("");
         logs.lab().run(&["logsink", "init"]).exits(0);
         logs
@@ -33,7 +39,7 @@ impl Logs {
             "[logsink]\nhome = \"{{lab}}/logsink\"\nreserve = 0\n{logsink}\n\
              [[logsink.source]]\nname = \"shop\"\npath = \"{{lab}}/logs\"\n"
         );
-        self.source.config("", &text);
+        self.source.config(self.keys, &text);
     }
 
     /// The path by which a log is known.

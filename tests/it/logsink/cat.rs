@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 use super::Logs;
+use crate::logs::journal;
 
 /// So many numbered lines, from one on.
 fn lines(from: u32, count: u32) -> String {
@@ -154,6 +155,25 @@ fn a_generation_that_is_gone_leaves_a_gap_that_is_said() {
     assert!(ran.err.contains("1 generation is not here between"), "{}", ran.err);
     let list = logs.cat(&["--list", "--json"]).exits(0).json();
     assert_eq!((list[0]["bytes"].as_u64(), list[0]["missing"].as_u64()), (Some(10), Some(4)), "{list}");
+}
+
+#[test]
+fn the_journal_comes_out_as_an_export_that_journald_takes_back() {
+    let logs = Logs::with("journald = true\njournal_directory = \"{lab}/journal\"");
+    logs.source.append("app.log", "a line\n");
+    journal::log(&logs.source, &["one", "two\nlines"]);
+    logs.both();
+    journal::log(&logs.source, &["three"]);
+    logs.both();
+    let output = logs.lab().handover(&["logsink", "cat", "shop", "--journal"]).output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+    assert_eq!(journal::messages_in(&logs.source, &output.stdout), ["one", "two\nlines", "three"]);
+    // It is no text, so it is printed by its name alone.
+    assert_eq!(logs.cat(&[]).exits(0).out, "a line\n");
+    let list = logs.cat(&["--list", "--json"]).exits(0).json();
+    let journals: Vec<_> =
+        list.as_array().unwrap().iter().map(|row| row["journal"].as_bool().unwrap()).collect();
+    assert_eq!(journals, [false, true], "{list}");
 }
 
 #[test]
