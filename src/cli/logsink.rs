@@ -133,21 +133,25 @@ impl Printing<'_> {
         let mut out = Output { inner: io::stdout().lock(), ended: true, begun: false };
         let mut exit = Exit::Ok;
         for log in &logs {
-            let printed = (if logs.len() > 1 { out.title(log) } else { Ok(()) })
-                .map_err(Stopped::Output)
-                .and_then(|()| {
-                    let mut tell = |trouble| exit = exit.worst(say(&trouble));
-                    stream::write(self.store, self.index, log, &self.within, &mut out, &mut tell)
-                })
-                .and_then(|()| out.flush().map_err(Stopped::Output));
-            match printed {
-                Ok(()) => {}
+            match self.print_one(log, logs.len() > 1, &mut out) {
+                Ok(printed) => exit = exit.worst(printed),
                 // Whoever read has seen enough.
                 Err(Stopped::Output(e)) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(exit),
                 Err(Stopped::Output(e)) => return Err(fail(Exit::Storage, &format!("cannot print: {e}"))),
                 Err(Stopped::Store(e)) => return Err(self.sink.refuse(&e)),
             }
         }
+        Ok(exit)
+    }
+
+    fn print_one(&self, log: &Log, titled: bool, out: &mut Output<impl Write>) -> Result<Exit, Stopped> {
+        if titled {
+            out.title(log).map_err(Stopped::Output)?;
+        }
+        let mut exit = Exit::Ok;
+        let mut tell = |trouble| exit = exit.worst(say(&trouble));
+        stream::write(self.store, self.index, log, &self.within, out, &mut tell)?;
+        out.flush().map_err(Stopped::Output)?;
         Ok(exit)
     }
 }
