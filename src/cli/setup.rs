@@ -18,6 +18,7 @@ use crate::{
 
 /// The user whom sinks log in as, where the home is the usual one.
 const SOURCE_USER: &str = "dataBackupSource";
+/// The same for logs.
 const LOGS_USER: &str = "logBackupSource";
 
 /// Why something was not made: the exit code and the text.

@@ -1,9 +1,6 @@
 //! `[source.logs]`: logs, which go a way of their own: another home, another key, and no store on the source.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use globset::GlobBuilder;
 
@@ -38,8 +35,8 @@ pub struct Logs {
 }
 
 impl Logs {
-    /// Reads the section; `data` is the home of the data channel.
-    pub(super) fn read(table: &Table<'_>, data: &Path) -> Self {
+    /// Reads the section.
+    pub(super) fn read(table: &Table<'_>) -> Self {
         let logs = Self {
             home: table.or("home", HOME.into(), value::home),
             paths: table.list("paths", "[\"/var/log/nginx/*.log*\"]", glob),
@@ -60,12 +57,6 @@ impl Logs {
         if !logs.journald {
             table
                 .refuse(&["journal_directory"], "it is for the journal; write journald = true, or remove it");
-        }
-        if logs.home.starts_with(data) || data.starts_with(&logs.home) {
-            table.wrong_key(
-                "home",
-                "[source] and [source.logs] need homes of their own, neither in the other: the key of the one must not see the other; change one `home`",
-            );
         }
         logs
     }

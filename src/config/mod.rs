@@ -252,9 +252,12 @@ fn resolve(
         source
     });
     root.refuse_unknown();
-    let sinks: Vec<(&str, &Path)> =
-        sink.iter().chain(&logsink).map(|sink| (sink.role.header(), sink.home.as_path())).collect();
-    refuse_shared(&root, source.as_ref(), &sinks);
+    let mut homes: Vec<(&str, &Path)> = Vec::new();
+    homes.extend(source.iter().map(|source| (source::HEADER, source.home.as_path())));
+    let logs = source.iter().filter_map(|source| source.logs.as_ref());
+    homes.extend(logs.map(|logs| (logs::HEADER, logs.home.as_path())));
+    homes.extend(sink.iter().chain(&logsink).map(|sink| (sink.role.header(), sink.home.as_path())));
+    refuse_shared(&root, &homes);
     if let (Some(sink), Some(logsink)) = (&sink, &logsink) {
         refuse_shared_keys(&root, sink, logsink);
     }
@@ -263,17 +266,15 @@ fn resolve(
     Config { file: file.to_owned(), state, own, source, sink, logsink, restore, without_secrets }
 }
 
-/// Each sink has a home of its own, beside those of the source.
-fn refuse_shared(root: &Table<'_>, source: Option<&Source>, sinks: &[(&str, &Path)]) {
-    let data = source.map(|source| (source::HEADER, source.home.as_path()));
-    let logs = source.and_then(|source| source.logs.as_ref());
-    let logs = logs.map(|logs| (logs::HEADER, logs.home.as_path()));
-    for (i, (section, home)) in sinks.iter().enumerate() {
-        let others = data.iter().chain(&logs).chain(sinks.iter().skip(i + 1));
-        for (other, _) in others.filter(|(_, other)| home.starts_with(other) || other.starts_with(home)) {
-            root.wrong(format!(
-                "{other} and {section} need homes of their own, neither in the other: their stores would mix; change one `home`"
-            ));
+/// Each role has a home of its own.
+fn refuse_shared(root: &Table<'_>, homes: &[(&str, &Path)]) {
+    for (i, (first, home)) in homes.iter().enumerate() {
+        for (second, other) in homes.iter().skip(i + 1) {
+            if home.starts_with(other) || other.starts_with(home) {
+                root.wrong(format!(
+                    "{first} and {second} need homes of their own, neither in the other: their stores would mix; change one `home`"
+                ));
+            }
         }
     }
 }

@@ -71,7 +71,7 @@ impl Source {
         let home = table.or("home", HOME.into(), value::home);
         own.push(home.clone());
         let logs = table.section("logs", logs::HEADER, logs::KEYS).map(|logs| {
-            let read = Logs::read(&logs, &home);
+            let read = Logs::read(&logs);
             logs.refuse_unknown();
             own.push(read.home.clone());
             read

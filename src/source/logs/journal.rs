@@ -28,11 +28,11 @@ pub(super) fn take(
     making: &mut Making<'_>,
     shared: &Shared<'_>,
 ) -> Result<(), Error> {
-    let shown = directory.unwrap_or(Path::new("the journal"));
+    let whole = Path::new("");
     if program::find("journalctl").is_none() {
         let why =
             "there is no journalctl on this host; install systemd, or remove `journald` from [source.logs]";
-        making.fail(shown, why.to_owned());
+        making.fail(whole, why.to_owned());
         return Ok(());
     }
     let mut argv =
@@ -53,7 +53,7 @@ pub(super) fn take(
         (Err(Failure::Interrupted(e)), _) => Err(e.into()),
         (Err(e), _) => {
             making.fail(
-                shown,
+                whole,
                 format!("{e}; if there is no journal here, remove `journald` from [source.logs]"),
             );
             return to.discard();
@@ -61,7 +61,7 @@ pub(super) fn take(
         (Ok(()), None) => {
             if journal.is_none() && length == 0 {
                 let why = "there is no entry in the journal: is journald running here? Else remove `journald` from [source.logs]";
-                making.fail(shown, why.to_owned());
+                making.fail(whole, why.to_owned());
             }
             to.discard()
         }

@@ -136,7 +136,7 @@ impl<'a> Making<'a> {
         self.pieces.is_empty()
     }
 
-    /// Notes something that could not be read; the rest goes on.
+    /// Notes something that could not be read (an empty path: the element as a whole); the rest goes on.
     pub(super) fn fail(&mut self, path: &Path, why: String) {
         let path = path.as_os_str().as_bytes().to_vec();
         if !self.failures.iter().any(|(other, _)| *other == path) {
@@ -227,6 +227,14 @@ impl<'a> Making<'a> {
             durable::remove_tree(self.draft.data(), self.name)?;
             return Ok(None);
         }
+        let mut failed = Vec::new();
+        for (path, why) in self.failures.clone() {
+            // A failure stands below its folder, which is listed before it; one of the whole element after that.
+            let path = path.strip_prefix(b"/").unwrap_or(&path);
+            let place = if path.is_empty() { Vec::new() } else { self.free(path) };
+            self.place(&place)?;
+            failed.push((place, why));
+        }
         self.list()?;
         let mut counts = Counts::default();
         book.write(dump::folder_of(self.name.as_ref(), dump::time(self.now)), &mut counts)?;
@@ -246,9 +254,9 @@ impl<'a> Making<'a> {
             };
             self.records.push((path, Record::Entry(entry, Vec::new())));
         }
-        for (path, why) in &self.failures {
-            let path = self.path(path.strip_prefix(b"/").unwrap_or(path));
-            self.records.push((path.clone(), Record::Failed { path, why: why.clone() }));
+        for (place, why) in failed {
+            let path = if place.is_empty() { self.name.into() } else { self.path(&place) };
+            self.records.push((path.clone(), Record::Failed { path, why }));
         }
         // A failure stands after the entry of the same path: what was there first stays first.
         self.records.sort_by(|a, b| entry::order(&a.0, &b.0));
@@ -294,7 +302,10 @@ impl<'a> Making<'a> {
             .failures
             .iter()
             .take(FEW)
-            .map(|(path, why)| format!("{}: {}", show(path), show(why.as_bytes())))
+            .map(|(path, why)| match path.as_slice() {
+                b"" => show(why.as_bytes()),
+                path => format!("{}: {}", show(path), show(why.as_bytes())),
+            })
             .collect();
         let more = self.failures.len().saturating_sub(FEW);
         let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };

@@ -226,14 +226,13 @@ fn a_failure_of_one_channel_never_stops_the_other() {
 fn the_keys_of_one_channel_open_nothing_of_the_other() {
     let logs = Logs::new();
     logs.config("", crate::harness::TREE);
-    logs.0.run(&["source", "init"]).exits(0);
-    logs.write("app.log", "1\n");
-    let report = logs.run(0);
-    let (data, log) = (report["generation"]["id"].as_str().unwrap(), report["logs"]["id"].as_str().unwrap());
     // The homes are of users of their own, as `init` makes them.
     for (channel, home, uid) in [(Channel::Data, "home", 54_321), (Channel::Logs, "logs", 54_322)] {
         HandoverPoint::create(&logs.0.path(home), channel, Some((uid, uid))).unwrap();
     }
+    logs.write("app.log", "1\n");
+    let report = logs.run(0);
+    let (data, log) = (report["generation"]["id"].as_str().unwrap(), report["logs"]["id"].as_str().unwrap());
     let root = logs.0.path("");
     fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
     let gate = |uid: u32, channel: &str, home: &str, request: &str| {
