@@ -56,7 +56,7 @@ pub(super) fn take(
                 whole,
                 format!("{e}; if there is no journal here, remove `journald` from [source.logs]"),
             );
-            return to.discard();
+            to.discard()
         }
         (Ok(()), None) => {
             if journal.is_none() && length == 0 {
