@@ -8,6 +8,7 @@
 //! gate/         what the source answers to a sink: offers, send, accept, reject
 //! remote/       how a sink reaches a gate: in a folder of this machine, or over ssh
 //! sink/     B2  fetch, check, store, accept, prune
+//! logsink/  B3  the same for logs; what only logs have: they are read as one over all generations
 //! restore/  R   bring a generation back
 //! store/        the states of a generation on disk, retention, recovery: the only writer of store folders
 //! manifest/     what a generation says of itself: mtree, checksums, xattrs, seal
@@ -25,6 +26,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod gate;
+pub mod logsink;
 pub mod manifest;
 pub mod notify;
 pub mod remote;

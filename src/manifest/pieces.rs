@@ -4,10 +4,12 @@
 //! written to it to the last, under whatever names. Each generation holds the pieces of streams that were new. To read a
 //! log as one: all pieces of its name, of all generations, sorted by [`Piece::key`].
 
+use std::io::BufRead;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Bytes;
+use super::{Bytes, lines::Lines};
 
 /// The file's name in the element's folder.
 pub const FILE: &str = ".pieces.jsonl";
@@ -62,6 +64,15 @@ impl Piece {
     }
 }
 
+/// Reads a list to its end. It may come from a hostile host; that it is whole, only its sha256 says.
+pub fn each(list: impl BufRead, visit: &mut dyn FnMut(Piece)) -> Result<(), String> {
+    let mut lines = Lines::new(list, LINE_LIMIT);
+    while let Some(line) = lines.next().map_err(|e| e.to_string())? {
+        visit(Piece::parse(line).map_err(|e| crate::sys::show(e.to_string().as_bytes()))?);
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,5 +94,12 @@ mod tests {
         assert!(line.ends_with("}\n") && line.lines().count() == 1, "{line}");
         assert_eq!(Piece::parse(line.as_bytes()).unwrap(), piece);
         assert!(Piece::parse(b"{}").is_err());
+        let mut read = Vec::new();
+        each(format!("{line}{line}").as_bytes(), &mut |piece| read.push(piece)).unwrap();
+        assert_eq!(read, [piece.clone(), piece]);
+        assert!(
+            each(&b"{}\n"[..], &mut |_| {}).is_err()
+                && each(&b"x".repeat(LINE_LIMIT)[..], &mut |_| {}).is_err()
+        );
     }
 }

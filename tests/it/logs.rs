@@ -1,6 +1,6 @@
 //! Logs on the source: each content once, through rotation, copies and compression.
 
-mod journal;
+pub(crate) mod journal;
 mod rotation;
 mod steady;
 mod way;

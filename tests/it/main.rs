@@ -16,6 +16,7 @@ mod heal;
 mod kill;
 mod layers;
 mod logs;
+mod logsink;
 mod mail;
 mod mistakes;
 mod remote;

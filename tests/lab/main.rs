@@ -17,6 +17,7 @@ mod confined;
 mod cut;
 mod database;
 mod enroll;
+mod logs;
 mod lost;
 mod mail;
 mod page;

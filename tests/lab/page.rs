@@ -50,8 +50,10 @@ fn the_first_hour_works_as_the_page_says() {
         match on.as_str() {
             "source" => {
                 // What the page tells a person to carry over.
-                if script.contains("/root/sink_ed25519.pub") {
-                    shop.put("/root/sink_ed25519.pub", &vault.get("/etc/handover/sink_ed25519.pub"), 0o644);
+                for key in ["sink_ed25519.pub", "logsink_ed25519.pub"] {
+                    if script.contains(&format!("/root/{key}")) {
+                        shop.put(&format!("/root/{key}"), &vault.get(&format!("/etc/handover/{key}")), 0o644);
+                    }
                 }
                 let said = type_in(&shop, "", script);
                 if script.contains("ssh-keygen -lf") {
@@ -70,6 +72,9 @@ fn the_first_hour_works_as_the_page_says() {
     let there = pair::manifest(&shop, "/root/restored/etc");
     pair::assert_same(&there, &pair::manifest(&vault, "/root/restored/etc"), "both ways back");
     assert!(there.contains("./shadow"), "a restore without the passwords: {there}");
+    let logs = vault.must("handover logsink cat shop --path /var/log/dpkg.log").stdout;
+    assert!(!logs.is_empty() && shop.get("/var/log/dpkg.log").starts_with(&logs), "other logs");
     // What was put into cron.d is what was tried above.
     assert_eq!(vault.run_as(SINK_USER, "handover --quiet sink run").code, 0);
+    assert_eq!(vault.run_as(pair::LOGSINK_USER, "handover --quiet logsink run").code, 0);
 }

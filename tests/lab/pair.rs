@@ -6,6 +6,8 @@ use crate::hosts::{Host, Image, Lab};
 
 /// The user whom the sink runs as.
 pub const SINK_USER: &str = "dataBackupSink";
+/// The user whom the log sink runs as.
+pub const LOGSINK_USER: &str = "logBackupSink";
 /// Where the sink keeps what it has of its sources.
 pub const STORE: &str = "/home/dataBackupSink/store";
 
@@ -50,6 +52,21 @@ pub fn enroll_only(sink: &Host, source: &Host) {
     let name = &source.name;
     let fingerprint = fingerprint(source);
     sink.must(&format!("handover sink enroll {name} {name}.example.org --fingerprint {fingerprint}"));
+}
+
+/// Sets the log sink up beside the sink, as an operator does: `init`, the key carried over, `enroll`.
+pub fn enroll_logs(sink: &Host, source: &Host) {
+    let mut config = sink.get("/etc/handover/handover.toml");
+    config.extend_from_slice(
+        b"\n[logsink]\nreserve = 0\nidentity = \"/etc/handover/logsink_ed25519\"\n\
+          known_hosts = \"/etc/handover/known_hosts\"\n",
+    );
+    sink.put("/etc/handover/handover.toml", &config, 0o644);
+    sink.must("handover logsink init");
+    source.put("/root/logsink.pub", &sink.get("/etc/handover/logsink_ed25519.pub"), 0o644);
+    source.must("handover source authorize --channel logs /root/logsink.pub");
+    let (name, fingerprint) = (&source.name, fingerprint(source));
+    sink.must(&format!("handover logsink enroll {name} {name}.example.org --fingerprint {fingerprint}"));
 }
 
 /// Of a source's host key, as an operator reads it there.

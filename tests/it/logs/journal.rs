@@ -6,7 +6,7 @@ use super::Logs;
 use crate::harness::findings;
 
 /// Adds entries to the journal in `journal/` of the lab.
-fn log(logs: &Logs, messages: &[&str]) {
+pub(crate) fn log(logs: &Logs, messages: &[&str]) {
     let folder = logs.0.path("journal");
     std::fs::create_dir_all(&folder).unwrap();
     let mut remote = std::process::Command::new("/lib/systemd/systemd-journal-remote")
@@ -36,6 +36,11 @@ fn log(logs: &Logs, messages: &[&str]) {
 /// The messages of all that was taken, as journald itself reads them from it.
 fn messages(logs: &Logs) -> Vec<String> {
     let taken = logs.store().logs().remove(std::path::Path::new("journal")).unwrap_or_default();
+    messages_in(logs, taken.as_bytes())
+}
+
+/// The messages of an export, as journald itself reads them from it.
+pub(crate) fn messages_in(logs: &Logs, export: &[u8]) -> Vec<String> {
     let read = logs.0.path("read");
     std::fs::create_dir_all(&read).unwrap();
     let file = read.join("taken.journal");
@@ -51,7 +56,7 @@ fn messages(logs: &Logs) -> Vec<String> {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    remote.stdin.take().unwrap().write_all(taken.as_bytes()).unwrap();
+    remote.stdin.take().unwrap().write_all(export).unwrap();
     assert!(remote.wait().unwrap().success());
     let shown = std::process::Command::new("journalctl")
         .args(["--quiet", "--output=json", "--file"])
@@ -65,7 +70,7 @@ fn messages(logs: &Logs) -> Vec<String> {
     lines.lines().map(message).collect()
 }
 
-const KEYS: &str = "paths = []\njournald = true\njournal_directory = \"{lab}/journal\"";
+pub(crate) const KEYS: &str = "paths = []\njournald = true\njournal_directory = \"{lab}/journal\"";
 
 #[test]
 fn the_journal_is_taken_since_its_cursor_each_entry_once() {
