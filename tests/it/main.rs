@@ -15,6 +15,7 @@ mod heal;
 mod kill;
 mod layers;
 mod mistakes;
+mod provider;
 mod remote;
 mod roundtrip;
 mod sandbox;
