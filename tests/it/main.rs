@@ -19,6 +19,7 @@ mod logs;
 mod logsink;
 mod mail;
 mod mistakes;
+mod provider;
 mod remote;
 mod restore;
 mod roundtrip;
