@@ -34,7 +34,7 @@ pub(super) fn dispatch(context: &Context, args: LogsinkArgs) -> Exit {
         Some(LogsinkAction::Same(action)) => return sink::dispatch(context, ROLE, action),
         Some(LogsinkAction::Cat(args)) => args,
     };
-    let done = sink::with_sink(context, ROLE, |_, sink| {
+    let done = sink::with_sink(context, ROLE, None, |_, sink| {
         sink::as_owner(sink.config)?;
         cat(context, sink, &args)
     });
