@@ -164,7 +164,7 @@ impl Cursor {
 
     /// Writes it as the new one, synced; it is not valid yet.
     pub(super) fn write_new(&mut self, state: &State, now: Timestamp) -> Result<(), Error> {
-        self.streams.retain(|s| now.duration_since(s.seen) < REMEMBERED);
+        self.streams.retain(|s| s.taken > 0 && now.duration_since(s.seen) < REMEMBERED);
         let journal = self.journal.iter_mut().map(|journal| &mut journal.pieces);
         for pieces in self.streams.iter_mut().map(|stream| &mut stream.pieces).chain(journal) {
             let surplus = pieces.len().saturating_sub(PIECES);

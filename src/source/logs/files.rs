@@ -36,6 +36,8 @@ pub(super) struct Log<'f> {
     pub stamp: Stamp,
     pub content: Content<'f>,
     pub name: LogName,
+    /// Whether the last run saw this inode.
+    pub known_inode: bool,
     first: Vec<u8>,
 }
 
@@ -43,7 +45,14 @@ impl<'f> Log<'f> {
     fn of(found: &'f Found, now: Timestamp) -> io::Result<Self> {
         let stamp = Stamp::of(&found.stat, now);
         let content = Content::of(&found.file, &found.path, stamp.size)?;
-        let mut log = Self { found, stamp, content, name: LogName::of(&found.path), first: Vec::new() };
+        let mut log = Self {
+            found,
+            stamp,
+            content,
+            name: LogName::of(&found.path),
+            known_inode: false,
+            first: Vec::new(),
+        };
         log.first = log.begin()?;
         Ok(log)
     }
@@ -92,7 +101,10 @@ impl Files<'_, '_> {
             match Log::of(found, self.making.now) {
                 // Of several names of one file the first is enough; and an empty file says nothing yet.
                 Ok(log) if log.stamp.size == 0 || logs.iter().any(|l| l.stamp.is_same_file(&log.stamp)) => {}
-                Ok(log) => logs.push(log),
+                Ok(mut log) => {
+                    log.known_inode = self.cursor.files.iter().any(|f| f.stamp.is_same_file(&log.stamp));
+                    logs.push(log);
+                }
                 Err(e) => self.making.fail(&found.path, e.to_string()),
             }
         }
@@ -272,6 +284,7 @@ impl Taking<'_, '_, '_, '_> {
             stamp: log.stamp,
             content: log.content.as_it_is(),
             name: log.name.clone(),
+            known_inode: log.known_inode,
             first: log.first.clone(),
         };
         self.files.take_piece(&raw, index, 0).map(|_| ())

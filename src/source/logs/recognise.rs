@@ -112,7 +112,8 @@ impl Recogniser<'_, '_> {
     }
 
     /// Whether a file may be one of a stream with which it agrees in so many bytes. Files that begin alike are not one
-    /// log for that: a copy is one that rotation makes of the file that is written to, or that agrees in much.
+    /// log for that: a copy is one that rotation makes of the file that is written to, which is then truncated in its
+    /// place, or one that agrees in much.
     fn may_be(&self, log: &Log<'_>, index: usize, agrees: u64) -> bool {
         let stream = &self.streams[index];
         let of_log = stream.log.0 == log.name.log.as_os_str().as_bytes();
@@ -121,7 +122,10 @@ impl Recogniser<'_, '_> {
             || match self.claims.get(&index) {
                 None => rotated || of_log && agrees == stream.taken,
                 Some(claim) => {
-                    rotated && (self.logs[*claim].name.is_current() || log.content.packing.is_some())
+                    let copied = self.logs[*claim].name.is_current() || log.content.packing.is_some();
+                    // The copy was seen first, and what it is made of is not truncated yet.
+                    let original = of_log && log.known_inode && agrees == stream.taken;
+                    rotated && copied || original
                 }
             }
     }
@@ -137,7 +141,10 @@ impl Recogniser<'_, '_> {
             && claim.stamp.size >= length
         {
             let (mut ours, mut theirs) = (log.content.reader_from(from)?, claim.content.reader_from(from)?);
-            return same(&mut ours, &mut theirs, length - from).map(Some);
+            // That it differs says nothing: it may have been truncated since it was taken.
+            if same(&mut ours, &mut theirs, length - from)? {
+                return Ok(Some(true));
+            }
         }
         let mut at = from;
         for piece in self.streams[index].pieces.iter().filter(|piece| piece.end() > from) {

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How often the names are looked at until two looks see the same.
-const LOOKS: u32 = 10;
+const LOOKS: u32 = 100;
 
 /// A log file, open.
 #[derive(Debug)]
