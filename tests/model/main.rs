@@ -5,6 +5,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::print_stdout,
     clippy::disallowed_methods,
     reason = "a test builds its world by plain means and fails by panicking; clippy knows tests by their attribute alone and not the helpers beside them"
 )]
