@@ -57,7 +57,7 @@ fn age(text: &str) -> Option<SignedDuration> {
         "w" => 7 * 24 * 3600,
         _ => return None,
     };
-    Some(SignedDuration::from_secs(number.parse::<i64>().ok()?.checked_mul(seconds)?))
+    Some(SignedDuration::from_secs(number.parse::<i64>().ok()?.saturating_mul(seconds)))
 }
 
 #[cfg(test)]

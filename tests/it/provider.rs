@@ -3,7 +3,6 @@
 //! A provider copies what it finds, one file after the other, and takes no notice of what is going on. Of a generation that
 //! is moved or deleted meanwhile it may get a part. What must hold: each copy has a whole generation that is not older than
 //! the one before the copy began, with `keep = 1`; and what is only a part is recognised and named.
-#![expect(clippy::print_stdout, reason = "how many copies were taken and torn is the result")]
 
 use std::{
     fs,

@@ -140,7 +140,7 @@ impl Plain {
             Value::Object(all) => all
                 .into_iter()
                 .filter(|(k, v)| {
-                    !["wire_bytes", "timings", "room"].contains(&k.as_str()) && !(k == "stored" && v.is_u64())
+                    !["wire_bytes", "timings", "room"].contains(&k.as_str()) && (k != "stored" || !v.is_u64())
                 })
                 .map(|(k, v)| if k == "seconds" { (k, 0.into()) } else { (k, self.json(v)) })
                 .collect(),

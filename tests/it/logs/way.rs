@@ -154,7 +154,7 @@ fn a_log_that_cannot_be_read_is_named_and_the_others_are_taken() {
          [source.logs]\nhome = \"{lab}/logs\"\npaths = [\"{lab}/tree/log/*.log\"]\n",
     );
     lab.run(&["source", "init"]).exits(0);
-    fs::set_permissions(lab.path("tree/log/a.log"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(lab.path("tree/log/a.log"), fs::Permissions::from_mode(0o000)).unwrap();
     let report = lab.source(3);
     let said = findings(&report, "failed").concat();
     assert!(said.contains("a.log: Permission denied") && said.contains("all other logs are taken"), "{said}");

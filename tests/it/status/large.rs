@@ -1,5 +1,4 @@
 //! A store of many generations is told of without reading what they hold.
-#![expect(clippy::print_stdout, reason = "the figure is for who measures")]
 
 use std::{fs, time::Instant};
 

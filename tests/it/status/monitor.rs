@@ -99,8 +99,10 @@ fn a_source_that_cannot_be_looked_at_hides_no_other() {
     assert!(line.contains("'shop_generations'=1"), "{line}");
 }
 
-/// The metrics as a strict parser reads them: name, type, labels with their values, value.
-fn parsed(text: &str) -> Vec<(String, PrometheusType, Vec<(String, String)>, String)> {
+/// A metric as a strict parser reads it: name, type, labels with their values, value.
+type Parsed = (String, PrometheusType, Vec<(String, String)>, String);
+
+fn parsed(text: &str) -> Vec<Parsed> {
     let exposition = parse_prometheus(text).unwrap_or_else(|e| panic!("{e}\n{text}"));
     let mut all = Vec::new();
     for family in exposition.families.values() {
