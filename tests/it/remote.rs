@@ -183,6 +183,8 @@ impl FarEnd for Process {
 /// What a fetch told, and what to do while it runs.
 #[derive(Default)]
 struct Told {
+    /// Done when the fetch has ended, before it is looked whether it left anything behind.
+    then: Option<Box<dyn FnOnce()>>,
     received: Vec<Vec<u8>>,
     bytes: u64,
     act: Option<(u64, Box<dyn FnOnce()>)>,
@@ -257,6 +259,9 @@ impl Case {
         };
         change(&mut what);
         let result = remote.fetch(&what, told);
+        if let Some(then) = told.then.take() {
+            then();
+        }
         // What was killed takes a moment to be gone; over a line the far end learns of the end a little later.
         for folder in [recv.as_path(), self.far.path()] {
             let gone = within(Duration::from_secs(10), || left_behind(folder).is_empty());
@@ -510,7 +515,8 @@ fn links_and_devices_of_the_sender_do_not_arrive(make: &Maker) {
     assert!(only_files_and_folders(&case.recv(), expected));
 }
 
-fn a_sender_that_stops_half_way_is_given_up_and_the_half_is_kept(make: &Maker) {
+/// `ours`: its processes are ours to end, stopped or not. On another host they are not: when they go on, they find nobody.
+fn a_sender_stops_half_way(make: &Maker, ours: bool) {
     let case = Case::new();
     let big = noise(8 << 20, 11);
     case.put(b"db/big", &big);
@@ -525,7 +531,14 @@ fn a_sender_that_stops_half_way_is_given_up_and_the_half_is_kept(make: &Maker) {
             }
         }
     };
-    let mut told = Told { act: Some((3 << 20, Box::new(stop))), ..Told::default() };
+    let all = Arc::clone(&stopped);
+    let go_on = move || {
+        for pid in all.lock().unwrap().iter() {
+            drop(Command::new("kill").args(["-CONT", pid]).stderr(Stdio::null()).status());
+        }
+    };
+    let then: Option<Box<dyn FnOnce()>> = if ours { None } else { Some(Box::new(go_on)) };
+    let mut told = Told { act: Some((3 << 20, Box::new(stop))), then, ..Told::default() };
     let remote = make(case.far.path());
     let stall = Duration::from_secs(2);
     let error = case
@@ -535,10 +548,16 @@ fn a_sender_that_stops_half_way_is_given_up_and_the_half_is_kept(make: &Maker) {
     assert!(!stopped.lock().unwrap().is_empty(), "nothing was stopped");
     let again = case.fetch(remote.as_ref(), &[b"db/big"], &mut Told::default(), |_| {}).unwrap();
     assert!(case.got(b"db/big").unwrap() == big && again.wire_in < 6 << 20, "{again:?}");
-    // What is stopped on another host is not ours to end; here it goes on, finds nobody, and ends.
-    for pid in stopped.lock().unwrap().iter() {
-        drop(Command::new("kill").args(["-CONT", pid]).stderr(Stdio::null()).status());
-    }
+}
+
+#[test]
+fn a_sender_that_stops_half_way_is_given_up_and_ended_and_the_half_is_kept() {
+    a_sender_stops_half_way(&folder, true);
+}
+
+#[test]
+fn a_sender_that_stops_half_way_on_another_host_is_given_up_and_the_half_is_kept() {
+    a_sender_stops_half_way(&ssh, false);
 }
 
 fn rsync_here_is_locked_in(make: &Maker) {
@@ -646,7 +665,6 @@ on_every_remote! {
     a_gate_that_refuses_is_named_as_the_one_that_failed,
     a_file_that_the_sender_lacks_fails_there_and_the_others_arrive,
     links_and_devices_of_the_sender_do_not_arrive,
-    a_sender_that_stops_half_way_is_given_up_and_the_half_is_kept,
     rsync_here_is_locked_in,
     what_a_killed_rsync_leaves_is_continued,
     a_fetch_that_runs_out_of_time_keeps_what_came_and_the_brake_holds,
