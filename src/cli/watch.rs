@@ -109,10 +109,11 @@ fn look(sink: &Sink<'_>, store: &SinkStore, state: &Dir, sources: &[&config::Sin
     let full = sink::watch::nearly_full(sink.config, store);
     let looked = Looked::nothing().and(Kind::DiskNearlyFull).and(Kind::Storage);
     let mut watched = vec![Watched { name: "store".to_owned(), findings: full, looked }];
+    let place = sink::status::Place { config: sink.config, store, state };
     for source in sources {
         let name = source.name.as_str();
         let since = known.as_ref().ok().and_then(|known| known.get(name).copied()).unwrap_or(now);
-        let (findings, looked) = match sink::watch::look(store, sink.config, source, since, now) {
+        let (findings, looked) = match sink::watch::look(&place, source, since, now) {
             Ok(finding) => (finding.into_iter().collect(), Looked::nothing().and(Kind::Overdue)),
             Err(e) => (vec![sink::fetch::store_finding(sink.config.role, name, &e)], Looked::nothing()),
         };

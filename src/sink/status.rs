@@ -71,7 +71,8 @@ pub struct Standing {
     /// The newest verified generation.
     pub newest_verified: Option<String>,
     /// When the data of the newest verified generation was collected (never later than it arrived, whatever clock the
-    /// source has): what is younger would be lost. With `verify = "none"` that of the newest stored one.
+    /// source has): what is younger would be lost. With `verify = "none"` that of the newest stored one. Of logs, when a
+    /// run that ended well last began, if that is later: nothing else was waiting then.
     pub newest_verified_at: Option<Timestamp>,
     /// Generations in which damage is known, or that cannot be read.
     pub damaged: Vec<String>,
@@ -147,6 +148,13 @@ pub fn finish(state: &Dir, report: &SinkSource, started: Timestamp, finished: Ti
     Runs::finish(state, &file(&report.name), attempt, is_well(report), failures)
 }
 
+/// Until when all that a source has handed over is known to be here. Data is collected anew by every run of a source, and
+/// only what is stored counts; logs in which nothing is new make no generation, and a run that found nothing waiting counts.
+pub fn all_was_here(role: SinkRole, runs: &Runs<Attempt>) -> Option<Timestamp> {
+    let success = runs.last_success.as_ref().filter(|_| role == SinkRole::Logs);
+    success.map(|run| run.started)
+}
+
 /// How a source stands at this time. It reads what generations say of themselves, no manifest and no content.
 pub fn standing(place: &Place<'_>, source: &config::SinkSource, now: Timestamp) -> store::Result<Standing> {
     let kept = place.store.source(&source.name)?;
@@ -155,8 +163,10 @@ pub fn standing(place: &Place<'_>, source: &config::SinkSource, now: Timestamp) 
     let activity = noted.runs.activity(&place.state.join(lock_file(source.name.as_str())))?;
     let trusting = place.config.verify == config::Verify::None;
     let safe = stored.iter().rev().find(|s| is_verified(s) || (trusting && s.marks.is_whole()));
+    let heard = all_was_here(place.config.role, &noted.runs);
     let mut standing = gathered(place, &kept, &stored, noted.runs, activity)?;
-    standing.newest_verified_at = safe.map(|s| s.found.generation.started.min(s.receipt.stored));
+    let collected = safe.map(|s| s.found.generation.started.min(s.receipt.stored));
+    standing.newest_verified_at = collected.map(|at| heard.map_or(at, |heard| heard.max(at)));
     standing.last_success_at = standing.last_success_at.max(safe.map(|s| s.receipt.stored));
     standing.damaged.extend(strange.iter().map(|s| sys::show(s.name.as_encoded_bytes())));
     standing.frozen = candidates::policy(source, place.config, &stored).frozen;

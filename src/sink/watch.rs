@@ -3,7 +3,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::candidates::is_verified;
+use super::{
+    candidates::is_verified,
+    status::{self, Place},
+};
 use crate::{
     config,
     report::{Finding, Kind},
@@ -12,20 +15,21 @@ use crate::{
 
 /// Looks at one source; `since` is when it was first watched: what never came is late from there on.
 pub fn look(
-    store: &SinkStore,
-    sink: &config::Sink,
+    place: &Place<'_>,
     source: &config::SinkSource,
     since: Timestamp,
     now: Timestamp,
 ) -> store::Result<Option<Finding>> {
-    let stored = store.source(&source.name)?.stored()?.0;
+    let sink = place.config;
+    let stored = place.store.source(&source.name)?.stored()?.0;
     // With `verify = "none"` no generation is ever verified on arrival: then the newest whole one is what there is.
     let counts = |s: &&Stored| is_verified(s) || (sink.verify == config::Verify::None && s.marks.is_whole());
     let newest = stored.iter().rev().find(counts);
     // Never later than it arrived, whatever clock the source has.
     let collected = newest.map(|s| s.found.generation.started.min(s.receipt.stored));
     let late = SignedDuration::try_from(source.alarm_after).unwrap_or(SignedDuration::MAX);
-    let age = now.duration_since(collected.unwrap_or(since));
+    let heard = status::all_was_here(sink.role, &status::read(place.state, source.name.as_str()).runs);
+    let age = now.duration_since(collected.max(heard).unwrap_or(since));
     if age <= late {
         return Ok(None);
     }
