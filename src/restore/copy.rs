@@ -133,9 +133,9 @@ impl Copying<'_> {
     fn bring(&self, from: &Dir, to: &Dir, name: &OsStr) -> sys::Result<copy::Content> {
         let source = from.open_file(name)?;
         let stat = from.stat(name)?;
-        let linked = is_nobodys(&stat) && from.link(name, to, name).is_ok();
-        let (source, target) = if linked {
-            (to.open_file(name)?, None)
+        let linked = if is_nobodys(&stat) { link(from, to, name)? } else { None };
+        let (source, target) = if let Some(linked) = linked {
+            (linked, None)
         } else {
             let target = to.create_file(name, 0o400)?;
             if copy::share(&source, &target) { (target, None) } else { (source, Some(target)) }
@@ -153,6 +153,22 @@ impl Copying<'_> {
             }
         }
     }
+}
+
+/// Links a file that nobody can write to, and opens it. What was looked at by its name may be another file by now: only
+/// what lies in our own folder counts, and what is somebody's there goes again.
+fn link(from: &Dir, to: &Dir, name: &OsStr) -> sys::Result<Option<std::fs::File>> {
+    if from.link(name, to, name).is_err() {
+        return Ok(None);
+    }
+    let ours = to.open_file(name).ok().filter(|file| {
+        let stat = rustix::fs::fstat(file);
+        stat.is_ok_and(|stat| is_nobodys(&stat))
+    });
+    if ours.is_none() {
+        durable::unlink_draft(to, name)?;
+    }
+    Ok(ours)
 }
 
 /// Root's, and nobody may write to it: linking it gives nobody a way to change what was proven.

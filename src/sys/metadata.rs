@@ -2,11 +2,14 @@
 
 use std::{
     ffi::OsStr,
-    os::{fd::AsFd, unix::ffi::OsStrExt as _},
+    os::{
+        fd::{AsFd, AsRawFd as _},
+        unix::ffi::OsStrExt as _,
+    },
     path::Path,
 };
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, RawMode, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawMode, Timespec, Timestamps, Uid};
 
 use super::{Dir, Error, Result};
 
@@ -39,10 +42,21 @@ pub fn own_name(dir: &Dir, name: &OsStr, uid: u32, gid: u32) -> Result<()> {
         .map_err(|e| Error::new("set the owner of", dir.join(name), e))
 }
 
-/// As [`mode`], for a fifo or device that we have just made in a folder that is ours.
+/// As [`mode`], for a fifo or device that we have just made. No link is followed: in a folder that is somebody's, another
+/// file may have taken its place, and what is not a fifo or device with this one name is left as it is.
 pub fn mode_name(dir: &Dir, name: &OsStr, mode: RawMode) -> Result<()> {
-    rustix::fs::chmodat(dir, name, Mode::from(mode), AtFlags::empty())
-        .map_err(|e| Error::new("set the mode of", dir.join(name), e))
+    let failed = |e: rustix::io::Errno| Error::new("set the mode of", dir.join(name), e);
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(dir, name, flags, Mode::empty()).map_err(failed)?;
+    let stat = rustix::fs::fstat(&fd).map_err(failed)?;
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    let is_made = matches!(kind, FileType::Fifo | FileType::CharacterDevice | FileType::BlockDevice);
+    if !is_made || stat.st_nlink != 1 {
+        return Err(failed(rustix::io::Errno::LOOP));
+    }
+    // By its handle; a path handle takes no fchmod.
+    let handle = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    rustix::fs::chmod(handle, Mode::from(mode)).map_err(failed)
 }
 
 /// As [`time`], for a name that cannot be opened.

@@ -65,7 +65,7 @@ fn restore(context: &Context, args: &RestoreRunArgs, to: &Path) -> Result<Exit, 
             ),
         )
     })?;
-    unknown_seal(context, &chosen);
+    let trusted = is_trusted(context, &chosen, args);
     let proven = Proven::new(&chosen.dir, generation).map_err(|e| end(&e))?;
     let wanted = proven.count(&chosen_places).map_err(|e| end(&e))?;
     if wanted.entries == 0 {
@@ -85,6 +85,9 @@ fn restore(context: &Context, args: &RestoreRunArgs, to: &Path) -> Result<Exit, 
         written: None,
     };
     if let Some(target) = target {
+        if !trusted {
+            refuse_open(to, &target, &chosen)?;
+        }
         let written = write(context, &proven, &chosen_places, &target, wanted)?;
         if written.entries == 0 && written.damaged_count == 0 {
             return Err(fail(Exit::Usage, &format!("nothing in {} is what was asked for", generation.id)));
@@ -94,11 +97,15 @@ fn restore(context: &Context, args: &RestoreRunArgs, to: &Path) -> Result<Exit, 
     Ok(tell(context, &report))
 }
 
-/// On the host that it says it is of, a seal that root's ledger does not have is worth a word; nothing is replaced here.
-fn unknown_seal(context: &Context, chosen: &Chosen) {
+/// Whether the seal is known to be made here, or was given. On the host that it says it is of, one that root's ledger does
+/// not have is worth a word.
+fn is_trusted(context: &Context, chosen: &Chosen, args: &RestoreRunArgs) -> bool {
+    if args.trust == Some(chosen.found.seal) {
+        return true;
+    }
     let Ok(config) = config::load(&context.config, &config::Surroundings::here(), config::Role::Restore)
     else {
-        return;
+        return false;
     };
     let generation = &chosen.found.generation;
     let is_here = config.source.is_some_and(|source| source.name == generation.source);
@@ -110,6 +117,24 @@ fn unknown_seal(context: &Context, chosen: &Chosen) {
             generation.id
         ));
     }
+    is_known
+}
+
+/// Setuid files and devices come back as they were, and whoever made the generation chose them: where others can enter,
+/// only what is trusted is written.
+fn refuse_open(to: &Path, target: &Dir, chosen: &Chosen) -> Result<(), Exit> {
+    let open = target.stat_self().map_err(|e| storage_or_usage(&e))?.st_mode & 0o077 != 0;
+    if !open || !sys::users::is_root() {
+        return Ok(());
+    }
+    let text = format!(
+        "others can enter {}, and the seal of {} is not known here: what it brings may be setuid or a device\n  -> name a new \
+         folder, which is made for you alone, or one with mode 0700; or compare the seal and give --trust {}",
+        sys::show(to.as_os_str().as_bytes()),
+        chosen.found.id(),
+        chosen.found.seal
+    );
+    Err(fail(Exit::RestoreRefused, &text))
 }
 
 fn write(

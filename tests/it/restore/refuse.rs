@@ -190,3 +190,24 @@ fn another_run_holds_the_lock() {
     assert!(child.wait().unwrap().success());
     assert!(names(&host.lab.path("home/restore")).is_empty());
 }
+
+#[test]
+fn a_generation_that_is_not_known_here_is_not_written_where_others_can_enter() {
+    let host = Host::new();
+    host.fill("old");
+    let id = host.init().collect();
+    fs::remove_file(host.lab.path("state/source/ledger")).unwrap();
+    let (open, own) = (host.lab.path("open"), host.lab.path("own"));
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let from = host.lab.path("home/transport-outgoing").join(&id);
+    let restore = |to: &Path, more: &[&str]| {
+        let args = ["restore", "--from", from.to_str().unwrap(), "--to", to.to_str().unwrap()];
+        host.lab.run(&[&args, more].concat())
+    };
+    restore(&open, &[]).exits(15).says(&["others can enter", "--trust"]);
+    assert_eq!(fs::read_dir(&open).unwrap().count(), 0);
+    restore(&own, &[]).exits(0);
+    let seal = Digest::of(&fs::read(from.join("generation.toml")).unwrap()).to_string();
+    restore(&open, &["--trust", &seal]).exits(0);
+}
