@@ -130,7 +130,9 @@ impl Printing<'_> {
     /// Prints them; with a line above each if there are several, as `head` and `tail` do.
     fn print(&self, logs: &[Log]) -> Outcome {
         let logs: Vec<&Log> = logs.iter().filter(|log| self.extent(log).is_some()).collect();
-        let mut out = Output { inner: io::stdout().lock(), ended: true, begun: false };
+        let stdout = io::stdout().lock();
+        let shown = io::IsTerminal::is_terminal(&stdout);
+        let mut out = Output { inner: stdout, shown, ended: true, begun: false };
         let mut exit = Exit::Ok;
         for log in &logs {
             match self.print_one(log, logs.len() > 1, &mut out) {
@@ -159,6 +161,8 @@ impl Printing<'_> {
 /// Standard output, and whether a line is open on it.
 struct Output<W> {
     inner: W,
+    /// It is a terminal: what a log says must not become an order to it.
+    shown: bool,
     ended: bool,
     begun: bool,
 }
@@ -174,9 +178,25 @@ impl<W: Write> Output<W> {
     }
 }
 
+/// Writes text for a terminal: control characters by their number.
+fn show_on(out: &mut impl Write, bytes: &[u8]) -> io::Result<usize> {
+    for plain in bytes.chunk_by(|a, b| is_control(*a) == is_control(*b)) {
+        if plain.first().copied().is_some_and(is_control) {
+            plain.iter().try_for_each(|byte| write!(out, "\\x{byte:02x}"))?;
+        } else {
+            out.write_all(plain)?;
+        }
+    }
+    Ok(bytes.len())
+}
+
+fn is_control(byte: u8) -> bool {
+    byte.is_ascii_control() && !matches!(byte, b'\n' | b'\t')
+}
+
 impl<W: Write> Write for Output<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
+        let written = if self.shown { show_on(&mut self.inner, bytes)? } else { self.inner.write(bytes)? };
         if let Some(last) = bytes[..written].last() {
             (self.begun, self.ended) = (true, *last == b'\n');
         }
@@ -185,5 +205,17 @@ impl<W: Write> Write for Output<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_gives_no_orders_to_a_terminal() {
+        let mut out = Vec::new();
+        assert_eq!(show_on(&mut out, b"a\x1b]52;c;x\x07\tb\r\n").unwrap(), 14);
+        assert_eq!(out, b"a\\x1b]52;c;x\\x07\tb\\x0d\n");
     }
 }

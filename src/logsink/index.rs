@@ -51,15 +51,58 @@ pub struct Part {
     pub offset: u64,
     /// Its bytes.
     pub length: u64,
+    /// Its first bytes that an earlier piece has brought.
+    pub skip: u64,
     /// When it was collected.
     pub taken: Timestamp,
+    /// The sink's sequence of its generation.
+    pub arrived: u64,
 }
 
 impl Part {
-    fn key(&self) -> (u64, &str, u64, u64) {
-        // Of two that begin alike the longer one comes first, so that the other has nothing new.
-        (self.order, &self.stream, self.offset, u64::MAX - self.length)
+    /// Where in the stream its own bytes begin.
+    pub fn begin(&self) -> u64 {
+        self.offset.saturating_add(self.skip)
     }
+
+    /// Where in the stream it ends.
+    pub fn end(&self) -> u64 {
+        self.offset.saturating_add(self.length)
+    }
+
+    fn key(&self) -> (u64, &str, u64, u64) {
+        (self.order, &self.stream, self.begin(), self.arrived)
+    }
+}
+
+/// What came first counts: a source that was broken into can say anything of its logs from then on, but nothing else of
+/// what the sink has already. A later piece brings what is beyond; where it says again what an earlier one begins with, it
+/// is left out, and given back. All in the order of the stream.
+fn first_come(parts: Vec<Part>) -> (Vec<Part>, Vec<Part>) {
+    let mut parts = parts;
+    parts.sort_by_key(|part| part.arrived);
+    let mut known: HashMap<String, BTreeMap<u64, u64>> = HashMap::new();
+    let (mut shown, mut left_out) = (Vec::new(), Vec::new());
+    for mut part in parts {
+        let ranges = known.entry(part.stream.clone()).or_default();
+        let covered = ranges.range(..=part.offset).next_back().map_or(0, |(_, end)| *end);
+        part.skip = covered.saturating_sub(part.offset).min(part.length);
+        if part.skip == part.length {
+            continue;
+        }
+        if ranges.range(part.begin()..part.end()).next().is_some() {
+            left_out.push(part);
+            continue;
+        }
+        // Ranges that touch are one, so that the last one before an offset tells how far all is known.
+        let begin = ranges.range(..=part.begin()).next_back().filter(|(_, end)| **end >= part.begin());
+        let begin = begin.map_or(part.begin(), |(begin, _)| *begin);
+        let end = ranges.remove(&part.end()).unwrap_or(part.end());
+        ranges.insert(begin, end);
+        shown.push(part);
+    }
+    shown.sort_by(|a, b| a.key().cmp(&b.key()));
+    (shown, left_out)
 }
 
 /// Something that is not as it should be: what it is of, and why.
@@ -112,8 +155,16 @@ impl Index {
             before = Some(&one.found.generation);
             index.add(store, one)?;
         }
-        for parts in index.logs.values_mut() {
-            parts.sort_by(|a, b| a.key().cmp(&b.key()));
+        for (log, parts) in &mut index.logs {
+            let (shown, left_out) = first_come(std::mem::take(parts));
+            *parts = shown;
+            for part in left_out {
+                index.trouble.push(Trouble::damage(format!(
+                    "{log}: {}: {} says again what came before it, so it is not shown: look whether the source was broken into",
+                    index.generations[part.generation],
+                    show(&part.path)
+                )));
+            }
         }
         Ok(index)
     }
@@ -151,7 +202,7 @@ impl Index {
             match pieces(store, id, &list, *digest) {
                 Ok(pieces) => {
                     for piece in pieces {
-                        self.add_piece(number, element, piece, &files);
+                        self.add_piece((number, stored.receipt.sequence), element, piece, &files);
                     }
                 }
                 Err(Wrong::Store(e)) => return Err(e),
@@ -163,7 +214,7 @@ impl Index {
 
     fn add_piece(
         &mut self,
-        generation: usize,
+        (generation, arrived): (usize, u64),
         element: &str,
         piece: Piece,
         files: &HashMap<Vec<u8>, Digest>,
@@ -176,7 +227,7 @@ impl Index {
             return;
         };
         let Piece { order, stream, offset, length, taken, .. } = piece;
-        let part = Part { generation, path, digest, order, stream, offset, length, taken };
+        let part = Part { generation, path, digest, order, stream, offset, length, skip: 0, taken, arrived };
         self.logs.entry(log).or_default().push(part);
     }
 }
@@ -234,5 +285,44 @@ fn pieces(store: &SourceStore, id: &GenerationId, list: &[u8], digest: Digest) -
     match proven.drain().map_err(|e| sys::Error::new("read", path, e))? {
         found if found == digest => Ok(pieces),
         _ => Err(wrong(&"it is not the one that was sealed")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(arrived: u64, offset: u64, length: u64) -> Part {
+        Part {
+            generation: 0,
+            path: b"files/x".to_vec(),
+            digest: Digest::of(b""),
+            order: 1,
+            stream: "a".to_owned(),
+            offset,
+            length,
+            skip: 0,
+            taken: Timestamp::UNIX_EPOCH,
+            arrived,
+        }
+    }
+
+    /// Arrival, begin and end of what is shown, and the arrivals of what is left out.
+    fn of(parts: &[Part]) -> (Vec<(u64, u64, u64)>, Vec<u64>) {
+        let (shown, left_out) = first_come(parts.to_vec());
+        let shown = shown.iter().map(|p| (p.arrived, p.begin(), p.end())).collect();
+        (shown, left_out.iter().map(|p| p.arrived).collect())
+    }
+
+    #[test]
+    fn what_came_first_is_shown_whatever_is_said_of_it_later() {
+        let two = [part(1, 0, 10), part(2, 10, 5)];
+        assert_eq!(of(&two), (vec![(1, 0, 10), (2, 10, 15)], vec![]));
+        let again = [two.as_slice(), &[part(3, 0, 10), part(4, 0, 15), part(5, 12, 1)]].concat();
+        assert_eq!(of(&again), of(&two));
+        let beyond = [two.as_slice(), &[part(3, 0, u64::MAX)]].concat();
+        assert_eq!(of(&beyond), (vec![(1, 0, 10), (2, 10, 15), (3, 15, u64::MAX)], vec![]));
+        let around = [part(1, 5, 5), part(2, 12, 3), part(3, 0, 20), part(4, 7, 20), part(5, 10, 2)];
+        assert_eq!(of(&around), (vec![(1, 5, 10), (5, 10, 12), (2, 12, 15)], vec![3, 4]));
     }
 }

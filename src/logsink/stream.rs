@@ -71,11 +71,11 @@ impl<'a> Position<'a> {
             (self.stream, self.offset) = (Some(part.stream.as_str()), 0);
         }
         let join = Join {
-            missing: part.offset.saturating_sub(self.offset),
-            known: self.offset.saturating_sub(part.offset).min(part.length),
+            missing: part.begin().saturating_sub(self.offset),
+            known: self.offset.saturating_sub(part.offset).clamp(part.skip, part.length),
             first,
         };
-        self.offset = self.offset.max(part.offset.saturating_add(part.length));
+        self.offset = self.offset.max(part.end());
         join
     }
 }
@@ -193,7 +193,9 @@ mod tests {
             stream: stream.to_owned(),
             offset,
             length,
+            skip: 0,
             taken: at(day),
+            arrived: 1,
         }
     }
 
