@@ -121,17 +121,39 @@ fn promote_rest(state: &Dir, private: &Dir, elements: &[Element], journal: &mut 
         let target = Target { element, name: &record.target };
         if element.steps.promote.is_none() {
             fill(private, journal, &target)?;
-        } else if record.state != DumpState::Promoting
-            || element.steps.probe.is_none()
-            || target.probe().is_ok()
-        {
-            // The scratch target is still there: it was not promoted, or not to the end.
+        } else if record.state != DumpState::Promoting || !is_promoted(&target)? {
             target.promote()?;
         }
         journal.dumps[i].state = DumpState::Promoted;
         journal.write(state)?;
     }
     Ok(())
+}
+
+/// Whether a promotion that was cut had come to its end: its scratch target is gone, and the live one answers. A database
+/// that is down answers for neither, and proves nothing; so the live one is asked first.
+fn is_promoted(target: &Target<'_>) -> Result<bool> {
+    let Target { element, name } = *target;
+    if element.steps.probe.is_none() {
+        return Ok(false);
+    }
+    let answers = |name: &str| match (Target { element, name }).probe() {
+        Err(e @ Error::Interrupted(_)) => Err(e),
+        probed => Ok(probed.is_ok()),
+    };
+    let live = element.steps.target.as_deref().unwrap_or_default();
+    match (answers(live)?, answers(name)?) {
+        (_, true) => Ok(false),
+        (true, false) => Ok(true),
+        (false, false) => Err(Error::Configuration {
+            text: format!(
+                "{}: neither its scratch target {} nor the live one passes its probe, so it cannot be told whether it was promoted",
+                element.name,
+                show(name.as_bytes())
+            ),
+            fix: "start the database, then `handover restore`".to_owned(),
+        }),
+    }
 }
 
 /// Fills a live target again from the start; the copy of the generation is still there.

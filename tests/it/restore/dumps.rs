@@ -2,10 +2,10 @@
 //!
 //! The "database" is a folder for each of its databases; `good` in its data is what the probe wants.
 
-use std::fs;
+use std::{fs, thread, time::Duration};
 
 use super::{Host, number};
-use crate::harness::{Lab, findings};
+use crate::harness::{Lab, findings, names};
 
 fn db(steps: &str) -> String {
     format!(
@@ -48,7 +48,7 @@ fn host(steps: &str, content: &str) -> Host {
 }
 
 fn databases(host: &Host) -> Vec<String> {
-    crate::harness::names(&host.lab.path("databases"))
+    names(&host.lab.path("databases"))
 }
 
 /// What the commands were, with the scratch name as `scratch`.
@@ -164,4 +164,37 @@ fn a_drill_of_what_was_not_made_here_is_refused() {
     let from = host.lab.path("home/restore");
     host.lab.run(&["restore", "drill", "--from", from.to_str().unwrap()]).exits(15).says(&["ledger"]);
     assert!(log(&host).is_empty());
+}
+
+/// A restore that was killed while it promoted; the promotion did nothing. Gives the id.
+fn cut_promotion() -> (Host, String) {
+    let waits = "promote = [\"sh\", \"-c\", \"[ ! -e {lab}/cut ] || { touch {lab}/in; while [ -e {lab}/in ]; do sleep 0.05; done; exit 1; }; ";
+    let host = host(&STEPS.replace("promote = [\"sh\", \"-c\", \"", waits), "good old");
+    let id = names(&host.lab.path("home/restore")).remove(0);
+    fs::write(host.lab.path("cut"), "").unwrap();
+    let mut child = host.lab.handover(&["restore", "--yes", "--json"]).spawn().unwrap();
+    while !host.lab.path("in").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it promoted");
+        thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fs::remove_file(host.lab.path("cut")).unwrap();
+    fs::remove_file(host.lab.path("in")).unwrap();
+    (host, id)
+}
+
+#[test]
+fn after_a_cut_promotion_a_database_that_is_down_does_not_count_as_promoted() {
+    let (host, id) = cut_promotion();
+    fs::rename(host.lab.path("databases"), host.lab.path("down")).unwrap();
+    let ran = host.lab.run(&["restore", "--yes", &id]).exits(10);
+    ran.says(&["db: neither its scratch target", "start the database, then `handover restore`"]);
+    assert!(host.lab.path("state/restore/journal.json").exists());
+    fs::rename(host.lab.path("down"), host.lab.path("databases")).unwrap();
+    host.restore(&["--yes", &id]).exits(0);
+    assert_eq!(
+        (host.lab.text("databases/live/data"), host.read("shop/index.html")),
+        ("good old".into(), "old".into())
+    );
 }
