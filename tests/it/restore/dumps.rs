@@ -26,7 +26,7 @@ paths = ["{{lab}}/app/shop"]
     )
 }
 
-const STEPS: &str = r#"
+pub(super) const STEPS: &str = r#"
 prepare = ["sh", "-c", "echo prepare $1 >>{lab}/log; mkdir {lab}/databases/$1", "-", "{target}"]
 restore = ["sh", "-c", "echo restore $1 >>{lab}/log; cat >{lab}/databases/$1/data", "-", "{target}"]
 probe = ["sh", "-c", "echo probe $1 >>{lab}/log; grep -q good {lab}/databases/$1/data", "-", "{target}"]
@@ -35,7 +35,7 @@ discard = ["sh", "-c", "echo discard $1 >>{lab}/log; rm -rf {lab}/databases/$1",
 "#;
 
 /// A generation of `good old` in `restore/`, and `good new` is live.
-fn host(steps: &str, content: &str) -> Host {
+pub(super) fn host(steps: &str, content: &str) -> Host {
     let host = Host::with(Lab::new(), &db(steps), "");
     fs::create_dir_all(host.lab.path("databases/live")).unwrap();
     fs::write(host.lab.path("databases/live/data"), content).unwrap();
@@ -109,7 +109,7 @@ fn a_step_that_would_touch_the_live_one_is_refused_before_anything_runs() {
         host.restore(&["--yes"]).exits(10).says(&[step, "{target}"]);
         host.lab
             .run(&["restore", "drill", "--from", host.lab.path("home/restore").to_str().unwrap()])
-            .exits(15)
+            .exits(3)
             .says(&[step, "{target}", "live one"]);
         assert!(log(&host).is_empty());
     }
@@ -162,7 +162,7 @@ fn a_drill_of_what_was_not_made_here_is_refused() {
     let host = host(STEPS, "good old");
     fs::write(host.lab.path("state/source/ledger"), "").unwrap();
     let from = host.lab.path("home/restore");
-    host.lab.run(&["restore", "drill", "--from", from.to_str().unwrap()]).exits(15).says(&["ledger"]);
+    host.lab.run(&["restore", "drill", "--from", from.to_str().unwrap()]).exits(3).says(&["ledger"]);
     assert!(log(&host).is_empty());
 }
 
@@ -197,4 +197,11 @@ fn after_a_cut_promotion_a_database_that_is_down_does_not_count_as_promoted() {
         (host.lab.text("databases/live/data"), host.read("shop/index.html")),
         ("good old".into(), "old".into())
     );
+}
+
+#[test]
+fn a_run_that_finishes_what_was_cut_says_that_what_was_asked_for_was_not_begun() {
+    let (host, _) = cut_promotion();
+    host.lab.run(&["restore", "--yes"]).exits(15).says(&["it was finished", "was not begun", "run it again"]);
+    assert_eq!(host.lab.text("databases/live/data"), "good old");
 }
