@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use super::{
+    copy,
     dump::{self, Target},
     error::{Error, Result},
     find::{Candidate, Place},
@@ -61,7 +62,7 @@ pub fn run(setup: &Setup<'_>, ask: &Ask) -> DrillRun {
 
 fn steps(setup: &Setup<'_>, ask: &Ask, report: &mut DrillRun) -> Result<()> {
     let held = hold(setup.state, &setup.config.home, "handover restore drill")?;
-    super::copy::sweep(&held.private, None)?;
+    copy::sweep(&held.private, None)?;
     let store = setup.config.home.join(places::STORE);
     let from = ask.from.as_deref().unwrap_or(&store);
     let (mut catch, place) = look(Some(from), &held.drop_point)?;
@@ -84,7 +85,11 @@ fn steps(setup: &Setup<'_>, ask: &Ask, report: &mut DrillRun) -> Result<()> {
     report.age_seconds = Some(report.started.duration_since(found.generation.started).as_secs());
     let begun = Instant::now();
     let parent = ask.scratch.as_ref().map_or_else(|| held.private.try_clone(), Dir::open)?;
-    let name = format!("{}{}", super::copy::TEMPORARY, random::hex(6)?);
+    let tried =
+        found.generation.elements.iter().filter(|e| elements.iter().any(|known| known.name == e.name));
+    let bytes = tried.map(|e| e.bytes).sum();
+    copy::check_room(&parent, bytes, setup.source.reserve)?;
+    let name = format!("{}{}", copy::TEMPORARY, random::hex(6)?);
     let scratch = parent.create_dir(&name, 0o700)?;
     let drilling = Drilling { setup, dir, generation: &found.generation, scratch: &scratch };
     let tried = elements.iter().try_for_each(|element| drilling.element(element, report));

@@ -43,7 +43,8 @@ pub fn recover(
     let recovered = match Journal::load(state)? {
         None => Recovered::Nothing,
         Some(journal) => {
-            let recovered = one(state, private, elements, journal.clone(), findings)?;
+            let recovered = one(state, private, elements, journal.clone(), findings);
+            let recovered = recovered.inspect_err(|e| findings.extend(stuck(state, &journal, e)))?;
             let (id, at) = (&journal.id, journal.started);
             let text = match recovered {
                 Recovered::Finished => {
@@ -57,18 +58,38 @@ pub fn recover(
             recovered
         }
     };
+    findings.extend(start_services(state));
+    Ok(recovered)
+}
+
+fn start_services(state: &Dir) -> Option<Finding> {
     match services::recover(state) {
-        Ok(names) if names.is_empty() => {}
+        Ok(names) if names.is_empty() => None,
         Ok(names) => {
             let text = format!("started again: {}", names.join(", "));
-            findings.push(Finding::new(Kind::Note, "services", text));
+            Some(Finding::new(Kind::Note, "services", text))
         }
         Err(e) => {
             let fix = "start it by hand and look why it does not start";
-            findings.push(Finding::new(Kind::Failed, "services", e.to_string()).with_fix(fix));
+            Some(Finding::new(Kind::Failed, "services", e.to_string()).with_fix(fix))
         }
     }
-    Ok(recovered)
+}
+
+/// What an error means that keeps a restore that was cut from its end.
+fn stuck(state: &Dir, journal: &Journal, e: &Error) -> Option<Finding> {
+    if matches!(e, Error::Interrupted(_)) {
+        return None;
+    }
+    let what = if journal.phase >= Phase::Promoting { "finishing" } else { "undoing" };
+    let down = match services::left_stopped(state) {
+        Ok(names) if names.is_empty() => "no service is stopped for it".to_owned(),
+        Ok(names) => format!("services are still stopped: {}", names.join(", ")),
+        Err(e) => e.to_string(),
+    };
+    let text = format!("{what} the restore of {}, which was cut, failed; {down}", journal.id);
+    let fix = "mend what is named below, then `handover restore`: it goes on, and starts them; until then nothing is collected";
+    Some(Finding::new(Kind::Failed, "recovery", text).with_fix(fix))
 }
 
 fn one(

@@ -97,7 +97,7 @@ fn opened(candidate: &Candidate, temporary: &Temporary, progress: &Progress) -> 
         Place::Folder(dir) => Ok(dir.try_clone()?),
         Place::Tar { file, format, folder, bytes } => {
             progress.begin("unpacking", 0, *bytes);
-            copy::check_room(&temporary.dir, *bytes)?;
+            copy::check_room(&temporary.dir, *bytes, config::Reserve::Bytes(0))?;
             tarball::unpack(file, *format, folder, &temporary.dir.create_dir("tar", 0o700)?)
         }
     }

@@ -86,3 +86,13 @@ fn a_newest_that_is_torn_is_a_drill_that_failed_with_an_alarm() {
     drill(&host, &["20200101T000000Z"]).exits(15);
     assert_eq!(mails(&host), 1);
 }
+
+#[test]
+fn a_drill_leaves_the_reserve_to_the_application() {
+    let host = host_with_mail(STEPS, "good old");
+    let text = host.lab.text("handover.toml").replace("reserve = \"0B\"", "reserve = \"1000000GiB\"");
+    host.lab.config_text(&text);
+    drill(&host, &[]).exits(14).says(&["not enough room"]);
+    assert!(!host.lab.path("log").exists(), "a command was run all the same");
+    assert!(names(&host.lab.path("home/restored")).is_empty());
+}

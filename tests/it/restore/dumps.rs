@@ -22,6 +22,7 @@ target = "live"
 name = "www"
 kind = "tree"
 paths = ["{{lab}}/app/shop"]
+services = ["tomcat"]
 "#
     )
 }
@@ -189,14 +190,16 @@ fn after_a_cut_promotion_a_database_that_is_down_does_not_count_as_promoted() {
     let (host, id) = cut_promotion();
     fs::rename(host.lab.path("databases"), host.lab.path("down")).unwrap();
     let ran = host.lab.run(&["restore", "--yes", &id]).exits(10);
-    ran.says(&["db: neither its scratch target", "start the database, then `handover restore`"]);
-    assert!(host.lab.path("state/restore/journal.json").exists());
+    ran.says(&["db: neither its scratch target", "start the database, then `handover restore`"])
+        .says(&[&format!("finishing the restore of {id}, which was cut, failed"), "still stopped: tomcat"]);
+    assert!(host.lab.path("state/restore/journal.json").exists() && host.lab.path("stopped").exists());
     fs::rename(host.lab.path("down"), host.lab.path("databases")).unwrap();
     host.restore(&["--yes", &id]).exits(0);
     assert_eq!(
         (host.lab.text("databases/live/data"), host.read("shop/index.html")),
         ("good old".into(), "old".into())
     );
+    assert!(!host.lab.path("stopped").exists());
 }
 
 #[test]
