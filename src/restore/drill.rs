@@ -247,7 +247,13 @@ impl Drilling<'_> {
         let name = dump::scratch(element.steps.target.as_deref().unwrap_or_default())?;
         let target = Target { element, name: &name };
         let loaded = target.load(file);
-        let discarded = target.discard();
-        loaded.and(discarded)
+        match (loaded, target.discard()) {
+            (Err(Error::Interrupted(e)), _) => Err(e.into()),
+            (Err(loaded), Err(discarded)) => Err(Error::Step {
+                element: element.name.to_string(),
+                text: format!("{loaded}; and its scratch target {name} is left behind: {discarded}"),
+            }),
+            (loaded, discarded) => loaded.and(discarded),
+        }
     }
 }

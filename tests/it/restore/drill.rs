@@ -96,3 +96,9 @@ fn a_drill_leaves_the_reserve_to_the_application() {
     assert!(!host.lab.path("log").exists(), "a command was run all the same");
     assert!(names(&host.lab.path("home/restored")).is_empty());
 }
+
+#[test]
+fn a_scratch_target_that_is_left_behind_is_named_beside_what_went_wrong_before() {
+    let host = host_with_mail(&STEPS.replace("rm -rf", "false"), "broken");
+    drill(&host, &[]).exits(3).says(&["probe failed", "live_handover_", "left behind", "discard failed"]);
+}
