@@ -70,12 +70,17 @@ pub fn stop<'a>(state: &'a Dir, services: &[String]) -> Result<Stopped<'a>, Erro
     }
 }
 
-/// Starts what a run that was killed left stopped; gives the names.
-pub fn recover(state: &Dir) -> Result<Vec<String>, Error> {
+/// The names of what a run that was killed left stopped.
+pub fn left_stopped(state: &Dir) -> Result<Vec<String>, Error> {
     let Some(bytes) = state.read_if_any(JOURNAL, 1 << 20)? else { return Ok(Vec::new()) };
     let journal: Journal = serde_json::from_slice(&bytes).map_err(|e| Error::Journal(e.to_string()))?;
-    let names = journal.services.clone();
-    Stopped { state, names: journal.services }.start()?;
+    Ok(journal.services)
+}
+
+/// Starts what a run that was killed left stopped; gives the names.
+pub fn recover(state: &Dir) -> Result<Vec<String>, Error> {
+    let names = left_stopped(state)?;
+    Stopped { state, names: names.clone() }.start()?;
     Ok(names)
 }
 

@@ -31,6 +31,8 @@ pub struct RestoreRun {
     pub created: u64,
     /// Dumps that were promoted.
     pub promoted: u64,
+    /// Whether the generation is in its place, whatever was found besides.
+    pub done: bool,
     /// Where the replaced state is kept until `restore clean`.
     pub replaced: Vec<String>,
     /// What was found.
@@ -142,6 +144,8 @@ pub struct DrillRun {
     pub age_seconds: Option<i64>,
     /// How long it took, in seconds.
     pub seconds: u64,
+    /// Whether it came to its end: an interrupted or refused one says nothing of what the probes found.
+    pub tried: bool,
     /// Whether all of it could be restored and every probe passed.
     pub ok: bool,
     /// Elements that were restored and probed.

@@ -13,6 +13,7 @@ use super::{
     write_out::Proven,
 };
 use crate::{
+    config::Reserve,
     manifest::Generation,
     report::{Finding, Kind},
     store::places::TEMPORARY,
@@ -68,7 +69,7 @@ pub fn build(
         .map_err(|_| Error::Internal("an element of the plan is not in the generation"))?
         .below(&unit.root.parent().map(relative).unwrap_or_default());
     let wanted = proven.count(&places)?;
-    copy::check_room(&new, wanted.bytes)?;
+    copy::check_room(&new, wanted.bytes, Reserve::Bytes(0))?;
     progress.begin(
         format!("building {}", show(unit.root.as_os_str().as_bytes())),
         wanted.files,

@@ -13,6 +13,7 @@ use super::{
     write_out::{Proven, split},
 };
 use crate::{
+    config::Reserve,
     manifest::{Digest, Kind, entry, names},
     store::Found,
     sys::{
@@ -69,10 +70,10 @@ fn into_write(e: Error) -> super::write_out::Error {
     }
 }
 
-/// Whether the room for the copy and for what is built from it is there.
-pub fn check_room(dir: &Dir, bytes: u64) -> Result<()> {
+/// Whether there is room for so many bytes, and so many more that stay free.
+pub fn check_room(dir: &Dir, bytes: u64, reserve: Reserve) -> Result<()> {
     let room = Room::of(dir)?;
-    if room.bytes_free >= bytes {
+    if room.bytes_free >= bytes.saturating_add(reserve.of(room.bytes_total)) {
         return Ok(());
     }
     let full = std::io::Error::from_raw_os_error(libc::ENOSPC);

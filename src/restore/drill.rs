@@ -4,10 +4,11 @@
 use std::time::Instant;
 
 use super::{
+    copy,
     dump::{self, Target},
     error::{Error, Result},
-    find::Candidate,
-    held::{hold, look},
+    find::{Candidate, Place},
+    held::{Held, hold, look},
     pick::{self, Wish},
     run::Setup,
     selection::{Places, Selection},
@@ -15,12 +16,12 @@ use super::{
 };
 use crate::{
     config::Element,
-    manifest::{Generation, generation::Drill},
+    manifest::{Generation, GenerationId, generation::Drill},
     report::{
         Exit, Finding, Kind, exit_of,
         restore::{DrillRun, DrilledElement},
     },
-    store::{drilled, ledger, places},
+    store::{Found, drilled, ledger, places},
     sys::{Dir, durable, random, signals},
 };
 
@@ -45,6 +46,7 @@ pub fn run(setup: &Setup<'_>, ask: &Ask) -> DrillRun {
         generation: None,
         age_seconds: None,
         seconds: 0,
+        tried: false,
         ok: false,
         elements: Vec::new(),
         findings: Vec::new(),
@@ -60,40 +62,89 @@ pub fn run(setup: &Setup<'_>, ask: &Ask) -> DrillRun {
 
 fn steps(setup: &Setup<'_>, ask: &Ask, report: &mut DrillRun) -> Result<()> {
     let held = hold(setup.state, &setup.config.home, "handover restore drill")?;
-    super::copy::sweep(&held.private, None)?;
+    copy::sweep(&held.private, None)?;
     let store = setup.config.home.join(places::STORE);
     let from = ask.from.as_deref().unwrap_or(&store);
     let (mut catch, place) = look(Some(from), &held.drop_point)?;
     catch.candidates.iter_mut().try_for_each(Candidate::look)?;
     let shown = crate::sys::show(place.as_os_str().as_encoded_bytes());
-    let (at, _) = ask.wish.pick(&catch.candidates, &shown)?;
-    let chosen = &catch.candidates[at];
-    let (super::find::Place::Folder(dir), Some(found)) = (&chosen.place, &chosen.found) else {
+    let (chosen, found, elements) = match choose(setup, ask, &held, &catch.candidates, &shown) {
+        Err(e @ Error::Refused { .. }) if ask.wish.id.is_none() => {
+            let newest = ask.wish.newest(&catch.candidates);
+            return unfit(&held, ask, newest.map(|newest| &newest.id), &e, report);
+        }
+        chosen => chosen?,
+    };
+    let Place::Folder(dir) = &chosen.place else {
         return Err(Error::refused(
             "a drill does not unpack tars",
             "unpack it, and name the folder with --from",
         ));
     };
-    let ledger = ledger::read(&held.source)?;
-    ask.wish.check_trust(found, pick::trust(found, &ledger, None))?;
-    let elements = wanted(setup, &found.generation, &ask.wish)?;
     report.generation = Some(chosen.id.to_string());
     report.age_seconds = Some(report.started.duration_since(found.generation.started).as_secs());
     let begun = Instant::now();
     let parent = ask.scratch.as_ref().map_or_else(|| held.private.try_clone(), Dir::open)?;
-    let name = format!("{}{}", super::copy::TEMPORARY, random::hex(6)?);
+    let tried =
+        found.generation.elements.iter().filter(|e| elements.iter().any(|known| known.name == e.name));
+    let bytes = tried.map(|e| e.bytes).sum();
+    copy::check_room(&parent, bytes, setup.source.reserve)?;
+    let name = format!("{}{}", copy::TEMPORARY, random::hex(6)?);
     let scratch = parent.create_dir(&name, 0o700)?;
     let drilling = Drilling { setup, dir, generation: &found.generation, scratch: &scratch };
     let tried = elements.iter().try_for_each(|element| drilling.element(element, report));
     let removed = durable::remove_tree(&parent, &name);
     tried?;
     removed?;
+    report.tried = true;
     report.ok = report.elements.iter().all(|e| e.ok);
     report.seconds = begun.elapsed().as_secs();
-    let drill = Drill { id: found.id().clone(), at: report.started, ok: report.ok, seconds: report.seconds };
+    record(&held, ask, found.id(), report)
+}
+
+/// Which one is tried, and what of it.
+fn choose<'a>(
+    setup: &Setup<'a>,
+    ask: &Ask,
+    held: &Held,
+    list: &'a [Candidate],
+    place: &str,
+) -> Result<(&'a Candidate, &'a Found, Vec<&'a Element>)> {
+    let (at, _) = ask.wish.pick(list, place, &setup.config.home)?;
+    let found = list[at].found.as_ref().ok_or(Error::Internal("what was chosen says nothing of itself"))?;
+    let ledger = ledger::read(&held.source)?;
+    ask.wish.check_trust(found, pick::trust(found, &ledger, None))?;
+    Ok((&list[at], found, wanted(setup, &found.generation, &ask.wish)?))
+}
+
+/// What is stored, or how it is configured, cannot be drilled at all. Nobody may be looking when the newest is drilled, so
+/// that is a failure with an alarm; only who named a generation is answered as one who asked.
+fn unfit(
+    held: &Held,
+    ask: &Ask,
+    newest: Option<&GenerationId>,
+    why: &Error,
+    report: &mut DrillRun,
+) -> Result<()> {
+    let source = report.source.clone();
+    report.findings.push(Finding { kind: Kind::Failed, ..why.finding(&source) });
+    let Some(id) = newest else { return Ok(()) };
+    report.generation = Some(id.to_string());
+    record(held, ask, id, report)
+}
+
+/// Keeps the outcome; only a drill of all elements speaks for the generation.
+fn record(held: &Held, ask: &Ask, id: &GenerationId, report: &mut DrillRun) -> Result<()> {
     let outcome = if report.ok { "it can be restored" } else { "it cannot be restored" };
-    held.note(found.id(), report.started, "drilled", outcome, &mut report.findings);
-    Ok(drilled::write(&held.state, drill)?)
+    let names: Vec<&str> = ask.wish.elements.iter().map(|name| name.as_str()).collect();
+    let is_whole = names.is_empty();
+    let outcome = if is_whole { outcome.to_owned() } else { format!("only {}: {outcome}", names.join(", ")) };
+    held.note(id, report.started, "drilled", &outcome, &mut report.findings);
+    if is_whole {
+        let drill = Drill { id: id.clone(), at: report.started, ok: report.ok, seconds: report.seconds };
+        drilled::write(&held.state, drill)?;
+    }
+    Ok(())
 }
 
 /// The elements that are tried, each proven to name no live target to any command.
@@ -196,7 +247,13 @@ impl Drilling<'_> {
         let name = dump::scratch(element.steps.target.as_deref().unwrap_or_default())?;
         let target = Target { element, name: &name };
         let loaded = target.load(file);
-        let discarded = target.discard();
-        loaded.and(discarded)
+        match (loaded, target.discard()) {
+            (Err(Error::Interrupted(e)), _) => Err(e.into()),
+            (Err(loaded), Err(discarded)) => Err(Error::Step {
+                element: element.name.to_string(),
+                text: format!("{loaded}; and its scratch target {name} is left behind: {discarded}"),
+            }),
+            (loaded, discarded) => loaded.and(discarded),
+        }
     }
 }

@@ -43,7 +43,8 @@ pub fn recover(
     let recovered = match Journal::load(state)? {
         None => Recovered::Nothing,
         Some(journal) => {
-            let recovered = one(state, private, elements, journal.clone(), findings)?;
+            let recovered = one(state, private, elements, journal.clone(), findings);
+            let recovered = recovered.inspect_err(|e| findings.extend(stuck(state, &journal, e)))?;
             let (id, at) = (&journal.id, journal.started);
             let text = match recovered {
                 Recovered::Finished => {
@@ -57,18 +58,38 @@ pub fn recover(
             recovered
         }
     };
+    findings.extend(start_services(state));
+    Ok(recovered)
+}
+
+fn start_services(state: &Dir) -> Option<Finding> {
     match services::recover(state) {
-        Ok(names) if names.is_empty() => {}
+        Ok(names) if names.is_empty() => None,
         Ok(names) => {
             let text = format!("started again: {}", names.join(", "));
-            findings.push(Finding::new(Kind::Note, "services", text));
+            Some(Finding::new(Kind::Note, "services", text))
         }
         Err(e) => {
             let fix = "start it by hand and look why it does not start";
-            findings.push(Finding::new(Kind::Failed, "services", e.to_string()).with_fix(fix));
+            Some(Finding::new(Kind::Failed, "services", e.to_string()).with_fix(fix))
         }
     }
-    Ok(recovered)
+}
+
+/// What an error means that keeps a restore that was cut from its end.
+fn stuck(state: &Dir, journal: &Journal, e: &Error) -> Option<Finding> {
+    if matches!(e, Error::Interrupted(_)) {
+        return None;
+    }
+    let what = if journal.phase >= Phase::Promoting { "finishing" } else { "undoing" };
+    let down = match services::left_stopped(state) {
+        Ok(names) if names.is_empty() => "no service is stopped for it".to_owned(),
+        Ok(names) => format!("services are still stopped: {}", names.join(", ")),
+        Err(e) => e.to_string(),
+    };
+    let text = format!("{what} the restore of {}, which was cut, failed; {down}", journal.id);
+    let fix = "mend what is named below, then `handover restore`: it goes on, and starts them; until then nothing is collected";
+    Some(Finding::new(Kind::Failed, "recovery", text).with_fix(fix))
 }
 
 fn one(
@@ -121,17 +142,39 @@ fn promote_rest(state: &Dir, private: &Dir, elements: &[Element], journal: &mut 
         let target = Target { element, name: &record.target };
         if element.steps.promote.is_none() {
             fill(private, journal, &target)?;
-        } else if record.state != DumpState::Promoting
-            || element.steps.probe.is_none()
-            || target.probe().is_ok()
-        {
-            // The scratch target is still there: it was not promoted, or not to the end.
+        } else if record.state != DumpState::Promoting || !is_promoted(&target)? {
             target.promote()?;
         }
         journal.dumps[i].state = DumpState::Promoted;
         journal.write(state)?;
     }
     Ok(())
+}
+
+/// Whether a promotion that was cut had come to its end: its scratch target is gone, and the live one answers. A database
+/// that is down answers for neither, and proves nothing; so the live one is asked first.
+fn is_promoted(target: &Target<'_>) -> Result<bool> {
+    let Target { element, name } = *target;
+    if element.steps.probe.is_none() {
+        return Ok(false);
+    }
+    let answers = |name: &str| match (Target { element, name }).probe() {
+        Err(e @ Error::Interrupted(_)) => Err(e),
+        probed => Ok(probed.is_ok()),
+    };
+    let live = element.steps.target.as_deref().unwrap_or_default();
+    match (answers(live)?, answers(name)?) {
+        (_, true) => Ok(false),
+        (true, false) => Ok(true),
+        (false, false) => Err(Error::Configuration {
+            text: format!(
+                "{}: neither its scratch target {} nor the live one passes its probe, so it cannot be told whether it was promoted",
+                element.name,
+                show(name.as_bytes())
+            ),
+            fix: "start the database, then `handover restore`".to_owned(),
+        }),
+    }
 }
 
 /// Fills a live target again from the start; the copy of the generation is still there.

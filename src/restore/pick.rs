@@ -1,6 +1,6 @@
 //! Which candidate is restored, why that one, and whether it may be trusted: decisions only.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use super::{
     error::{Error, Result},
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     manifest::{Channel, Generation, GenerationId, Seal},
-    store::Found,
+    store::{Found, places},
     sys::name::Name,
 };
 
@@ -54,10 +54,15 @@ pub fn trust(found: &Found, ledger: &BTreeMap<GenerationId, Seal>, given: Option
 }
 
 impl Wish {
-    /// The position of the one to be restored, and why that one.
-    pub fn pick(&self, list: &[Candidate], place: &str) -> Result<(usize, String)> {
+    /// The newest of this source, torn or not.
+    pub fn newest<'c>(&self, list: &'c [Candidate]) -> Option<&'c Candidate> {
+        list.iter().find(|candidate| self.is_ours(candidate))
+    }
+
+    /// The position of the one to be restored, and why that one. `place` is where they were found, of this home.
+    pub fn pick(&self, list: &[Candidate], place: &str, home: &Path) -> Result<(usize, String)> {
         let ours: Vec<usize> = (0..list.len()).filter(|i| self.is_ours(&list[*i])).collect();
-        let Some(newest) = ours.first().copied() else { return Err(self.nothing(list, place)) };
+        let Some(newest) = ours.first().copied() else { return Err(self.nothing(list, place, home)) };
         let at = match &self.id {
             None => newest,
             Some(id) => match ours.iter().copied().find(|i| list[*i].id == *id) {
@@ -86,7 +91,7 @@ impl Wish {
             .is_none_or(|f| f.generation.channel == Channel::Data && f.generation.source == self.source)
     }
 
-    fn nothing(&self, list: &[Candidate], place: &str) -> Error {
+    fn nothing(&self, list: &[Candidate], place: &str, home: &Path) -> Error {
         let mut others: Vec<&str> = list
             .iter()
             .filter_map(|c| c.found.as_ref())
@@ -106,7 +111,11 @@ impl Wish {
             ),
             None => Error::refused(
                 format!("no generation of data is in {place}"),
-                "bring one there: on the sink `handover sink deliver`, or copy it by hand, or name another place with --from DIR",
+                format!(
+                    "bring one there: on the sink `handover sink deliver`, or copy it by hand; or name another place with --from DIR. The Source-Store: --from {}; what was restored before: --from {}",
+                    home.join(places::STORE).display(),
+                    home.join(places::RESTORED).display()
+                ),
             ),
         }
     }

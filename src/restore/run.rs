@@ -77,6 +77,7 @@ pub fn run(setup: &Setup<'_>, ask: &Ask<'_>) -> RestoreRun {
         in_place: 0,
         created: 0,
         promoted: 0,
+        done: false,
         replaced: Vec::new(),
         findings: Vec::new(),
         exit: crate::report::Exit::Ok,
@@ -96,11 +97,13 @@ fn opened(candidate: &Candidate, temporary: &Temporary, progress: &Progress) -> 
         Place::Folder(dir) => Ok(dir.try_clone()?),
         Place::Tar { file, format, folder, bytes } => {
             progress.begin("unpacking", 0, *bytes);
-            copy::check_room(&temporary.dir, *bytes)?;
+            copy::check_room(&temporary.dir, *bytes, config::Reserve::Bytes(0))?;
             tarball::unpack(file, *format, folder, &temporary.dir.create_dir("tar", 0o700)?)
         }
     }
 }
+
+type Ledger = BTreeMap<GenerationId, Seal>;
 
 struct Run<'a> {
     setup: &'a Setup<'a>,
@@ -112,7 +115,8 @@ impl Run<'_> {
     fn steps(&mut self) -> Result<()> {
         let (setup, ask) = (self.setup, self.ask);
         let held = hold(setup.state, &setup.config.home, "handover restore")?;
-        if self.recover(&held)? == Recovered::Finished {
+        if let Some(id) = self.recover(&held)? {
+            self.not_begun(&id);
             return Ok(());
         }
         copy::sweep(&held.private, None)?;
@@ -122,35 +126,74 @@ impl Run<'_> {
         catch.candidates.iter_mut().try_for_each(Candidate::look)?;
         self.tell(&catch, &ledger);
         let shown = show(place.as_os_str().as_encoded_bytes());
-        let (at, why) = ask.wish.pick(&catch.candidates, &shown)?;
-        let chosen = &catch.candidates[at];
-        let found = chosen.found.as_ref().ok_or(Error::Internal("what was chosen says nothing of itself"))?;
-        let trust = pick::trust(found, &ledger, ask.wish.trust);
+        let done = self.bring_back(&held, &mut catch.candidates, &ledger, &shown);
+        if Journal::load(&held.state)?.is_none() {
+            copy::sweep(&held.private, None)?;
+        }
+        let id = done?;
+        if !ask.dry_run {
+            self.report.done = true;
+            let detail = "into the running application";
+            held.note(&id, self.report.started, "restored", detail, &mut self.report.findings);
+        }
+        Ok(())
+    }
+
+    /// One that was cut is finished now; that is what was asked for, or nothing of that was begun.
+    fn not_begun(&mut self, finished: &GenerationId) {
+        if self.ask.wish.id.as_ref() == Some(finished) {
+            return;
+        }
+        let text = "the restore that was cut is finished; what was asked for now was not begun";
+        let fix = "look at the application, then run it again";
+        self.report.findings.push(Finding::new(Kind::RestoreRefused, finished.as_str(), text).with_fix(fix));
+    }
+
+    /// Chooses, proves and applies. One whose content proves torn is known to be so when it is chosen again: that refuses
+    /// it, or takes an older one where that is allowed.
+    fn bring_back(
+        &mut self,
+        held: &Held,
+        list: &mut [Candidate],
+        ledger: &Ledger,
+        place: &str,
+    ) -> Result<GenerationId> {
+        loop {
+            let at = self.choose(list, ledger, place)?;
+            let temporary = Temporary::new(&held.private)?;
+            let from = opened(&list[at], &temporary, self.setup.progress)?;
+            let copied = if self.ask.dry_run { Some(from) } else { self.prove(list, at, &from, &temporary)? };
+            self.report.candidates[at] = row(&list[at], ledger, self.ask.wish.trust);
+            if let Some(copied) = copied {
+                self.with(held, list, at, &temporary, &copied)?;
+                return Ok(list[at].id.clone());
+            }
+            copy::sweep(&held.private, None)?;
+        }
+    }
+
+    fn choose(&mut self, list: &[Candidate], ledger: &Ledger, place: &str) -> Result<usize> {
+        let wish = &self.ask.wish;
+        let (at, why) = wish.pick(list, place, &self.setup.config.home)?;
+        let found =
+            list[at].found.as_ref().ok_or(Error::Internal("what was chosen says nothing of itself"))?;
+        let trust = pick::trust(found, ledger, wish.trust);
         self.report.generation = Some(restore::Chosen {
-            id: chosen.id.to_string(),
+            id: list[at].id.to_string(),
             sequence: found.generation.sequence,
             seal: found.seal.to_string(),
-            place: show(chosen.shown.as_os_str().as_encoded_bytes()),
+            place: show(list[at].shown.as_os_str().as_encoded_bytes()),
             collected: found.generation.started,
             age_seconds: self.report.started.duration_since(found.generation.started).as_secs(),
             why,
             trust: word(trust).to_owned(),
         });
-        ask.wish.check_trust(found, trust)?;
-        let temporary = Temporary::new(&held.private)?;
-        let done = self.with(&held, &catch.candidates, at, &temporary);
-        if Journal::load(&held.state)?.is_none() {
-            copy::sweep(&held.private, None)?;
-        }
-        done?;
-        if !ask.dry_run {
-            let detail = "into the running application";
-            held.note(found.id(), self.report.started, "restored", detail, &mut self.report.findings);
-        }
-        Ok(())
+        wish.check_trust(found, trust)?;
+        Ok(at)
     }
 
-    fn recover(&mut self, held: &Held) -> Result<Recovered> {
+    /// Finishes or undoes a restore that was cut; gives the one that was finished.
+    fn recover(&mut self, held: &Held) -> Result<Option<GenerationId>> {
         if self.ask.dry_run {
             if let Some(journal) = Journal::load(&held.state)? {
                 let what = if journal.phase >= Phase::Promoting { "finish" } else { "undo" };
@@ -158,18 +201,17 @@ impl Run<'_> {
                     format!("the restore of {} was cut: the next run would first {what} it", journal.id);
                 self.report.findings.push(Finding::new(Kind::Warning, "recovery", text));
             }
-            return Ok(Recovered::Nothing);
+            return Ok(None);
         }
         let cut = Journal::load(&held.state)?;
         let findings = &mut self.report.findings;
         let recovered = finish::recover(&held.state, &held.private, &self.setup.source.elements, findings)?;
-        if let (Some(journal), Recovered::Finished) = (cut, recovered) {
-            held.note(&journal.id, journal.started, "restored", "it was cut, and finished later", findings);
-        }
-        Ok(recovered)
+        let Some(journal) = cut.filter(|_| recovered == Recovered::Finished) else { return Ok(None) };
+        held.note(&journal.id, journal.started, "restored", "it was cut, and finished later", findings);
+        Ok(Some(journal.id))
     }
 
-    fn tell(&mut self, catch: &Catch, ledger: &BTreeMap<GenerationId, Seal>) {
+    fn tell(&mut self, catch: &Catch, ledger: &Ledger) {
         for foreign in &catch.foreign {
             self.report.findings.push(Finding::new(Kind::Note, "passed over", foreign.clone()));
         }
@@ -177,23 +219,25 @@ impl Run<'_> {
         self.report.candidates = rows.collect();
     }
 
-    fn with(&mut self, held: &Held, list: &[Candidate], at: usize, temporary: &Temporary) -> Result<()> {
+    fn with(
+        &mut self,
+        held: &Held,
+        list: &[Candidate],
+        at: usize,
+        temporary: &Temporary,
+        copied: &Dir,
+    ) -> Result<()> {
         let (setup, ask) = (self.setup, self.ask);
-        let candidate = &list[at];
-        let found = candidate.found.as_ref().ok_or(Error::Internal("no generation"))?;
+        let found = list[at].found.as_ref().ok_or(Error::Internal("no generation"))?;
         let generation = &found.generation;
-        let from = opened(candidate, temporary, setup.progress)?;
-        let copied = if ask.dry_run {
+        if ask.dry_run {
             self.report.findings.push(Finding::new(
                 Kind::Note,
                 generation.id.as_str(),
                 "no content was read yet: a restore reads and compares all of it before anything is touched",
             ));
-            from
-        } else {
-            self.prove(list, at, &from, temporary)?
-        };
-        let proven = Proven::new(&copied, generation)?;
+        }
+        let proven = Proven::new(copied, generation)?;
         let plan = self.plan(generation, &proven)?;
         if ask.dry_run {
             return Ok(());
@@ -201,14 +245,16 @@ impl Run<'_> {
         if !(ask.confirm)(&self.report) {
             return Err(Error::refused("nobody agreed to it", "look at the plan, then give --yes"));
         }
-        let delivered = if ask.from.is_none() { finish::delivered(&held.drop_point, list, at) } else { None };
+        // Of a part, the rest may be wanted yet: it stays where it was delivered.
+        let is_used_up = ask.from.is_none() && ask.wish.elements.is_empty() && ask.paths.is_empty();
+        let delivered = if is_used_up { finish::delivered(&held.drop_point, list, at) } else { None };
         let mut applying = Applying {
             state: &held.state,
             private: &held.private,
             elements: &setup.source.elements,
             generation,
             proven: &proven,
-            copied: &copied,
+            copied,
             progress: setup.progress,
             journal: Journal::new(generation.id.clone(), self.report.started, &temporary.name, delivered),
         };
@@ -221,30 +267,20 @@ impl Run<'_> {
         applied
     }
 
-    /// Copies it to where only root reaches, and compares every hash there.
-    fn prove(&mut self, list: &[Candidate], at: usize, from: &Dir, temporary: &Temporary) -> Result<Dir> {
+    /// Copies it to where only root reaches, and compares every hash there. `None` if it is torn, which it then says.
+    fn prove(
+        &self,
+        list: &mut [Candidate],
+        at: usize,
+        from: &Dir,
+        temporary: &Temporary,
+    ) -> Result<Option<Dir>> {
         let (setup, wish) = (self.setup, &self.ask.wish);
         let found = list[at].found.as_ref().ok_or(Error::Internal("no generation"))?;
         setup.progress.begin("verifying", found.generation.files, found.generation.bytes);
         let to = temporary.dir.create_dir("generation", 0o700)?;
-        let condition = copy::make(from, &to, found, &wish.elements, setup.progress)?;
-        let Condition::Torn(torn) = condition else {
-            if let Some(row) = self.report.candidates.get_mut(at) {
-                row.condition = "whole".to_owned();
-            }
-            return Ok(to);
-        };
-        let older = list.iter().skip(at + 1).find(|c| c.found.is_some() && c.torn(&wish.elements).is_empty());
-        let first = torn.first().map(|t| t.text.clone()).unwrap_or_default();
-        let text = format!("generation {} is torn: {first}", list[at].id);
-        Err(Error::refused(
-            text,
-            match older {
-                Some(older) => format!("the next older one is {}: name it", older.id),
-                None => "no older one is there; bring another copy, or take other elements with --element"
-                    .to_owned(),
-            },
-        ))
+        list[at].condition = copy::make(from, &to, found, &wish.elements, setup.progress)?;
+        Ok((list[at].condition == Condition::Whole).then_some(to))
     }
 
     fn plan(&mut self, generation: &crate::manifest::Generation, proven: &Proven) -> Result<Plan> {

@@ -1,7 +1,9 @@
 //! `handover restore` into the running application: what it refuses, what it replaces and how, what it leaves, and what a cut
 //! leaves behind.
 
+mod after;
 mod cut;
+mod drill;
 mod dumps;
 mod live;
 mod places;

@@ -43,11 +43,12 @@ pub(super) fn run(context: &Context, args: &DrillArgs) -> Result<Exit, Exit> {
     let mut report =
         drill::run(&setup, &Ask { wish, from: args.from.clone(), scratch: args.scratch.clone() });
     drop(display);
+    let is_whole = report.tried && args.element.is_empty();
     let scope = Scope {
         name: &report.source,
         findings: &report.findings,
         generation: report.generation.as_deref(),
-        looked: if report.generation.is_some() { Looked::run() } else { Looked::nothing() },
+        looked: if is_whole { Looked::run() } else { Looked::nothing() },
     };
     let said = alarm::deliver(&config, WHAT, report.exit, vec![scope]);
     report.exit = report.exit.worst(exit_of(&said));
@@ -57,9 +58,12 @@ pub(super) fn run(context: &Context, args: &DrillArgs) -> Result<Exit, Exit> {
         return Ok(report.exit);
     }
     show::findings(&report.source, &report.findings, context.quiet);
-    if let (Some(generation), false) = (&report.generation, context.quiet) {
+    if let (Some(generation), true, false) = (&report.generation, report.tried, context.quiet) {
+        let names: Vec<&str> = args.element.iter().map(|name| name.as_str()).collect();
+        let what =
+            if is_whole { generation.clone() } else { format!("{} of {generation}", names.join(", ")) };
         let word = if report.ok { "can be restored" } else { "CANNOT be restored" };
-        show::talk(&format!("{generation} {word}: tried in {} s", report.seconds));
+        show::talk(&format!("{what} {word}: tried in {} s", report.seconds));
     }
     Ok(report.exit)
 }

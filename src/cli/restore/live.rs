@@ -71,7 +71,7 @@ fn tell(context: &Context, report: &RestoreRun, dry_run: bool) -> Exit {
         plan(report);
     }
     show::findings(&report.source, &report.findings, context.quiet);
-    let Some(chosen) = report.generation.as_ref().filter(|_| report.exit == Exit::Ok && !dry_run) else {
+    let Some(chosen) = report.generation.as_ref().filter(|_| report.done) else {
         return report.exit;
     };
     if !context.quiet {

@@ -2,10 +2,10 @@
 //!
 //! The "database" is a folder for each of its databases; `good` in its data is what the probe wants.
 
-use std::fs;
+use std::{fs, thread, time::Duration};
 
 use super::{Host, number};
-use crate::harness::{Lab, findings};
+use crate::harness::{Lab, findings, names};
 
 fn db(steps: &str) -> String {
     format!(
@@ -22,11 +22,12 @@ target = "live"
 name = "www"
 kind = "tree"
 paths = ["{{lab}}/app/shop"]
+services = ["tomcat"]
 "#
     )
 }
 
-const STEPS: &str = r#"
+pub(super) const STEPS: &str = r#"
 prepare = ["sh", "-c", "echo prepare $1 >>{lab}/log; mkdir {lab}/databases/$1", "-", "{target}"]
 restore = ["sh", "-c", "echo restore $1 >>{lab}/log; cat >{lab}/databases/$1/data", "-", "{target}"]
 probe = ["sh", "-c", "echo probe $1 >>{lab}/log; grep -q good {lab}/databases/$1/data", "-", "{target}"]
@@ -35,7 +36,7 @@ discard = ["sh", "-c", "echo discard $1 >>{lab}/log; rm -rf {lab}/databases/$1",
 "#;
 
 /// A generation of `good old` in `restore/`, and `good new` is live.
-fn host(steps: &str, content: &str) -> Host {
+pub(super) fn host(steps: &str, content: &str) -> Host {
     let host = Host::with(Lab::new(), &db(steps), "");
     fs::create_dir_all(host.lab.path("databases/live")).unwrap();
     fs::write(host.lab.path("databases/live/data"), content).unwrap();
@@ -48,7 +49,7 @@ fn host(steps: &str, content: &str) -> Host {
 }
 
 fn databases(host: &Host) -> Vec<String> {
-    crate::harness::names(&host.lab.path("databases"))
+    names(&host.lab.path("databases"))
 }
 
 /// What the commands were, with the scratch name as `scratch`.
@@ -109,7 +110,7 @@ fn a_step_that_would_touch_the_live_one_is_refused_before_anything_runs() {
         host.restore(&["--yes"]).exits(10).says(&[step, "{target}"]);
         host.lab
             .run(&["restore", "drill", "--from", host.lab.path("home/restore").to_str().unwrap()])
-            .exits(15)
+            .exits(3)
             .says(&[step, "{target}", "live one"]);
         assert!(log(&host).is_empty());
     }
@@ -162,6 +163,48 @@ fn a_drill_of_what_was_not_made_here_is_refused() {
     let host = host(STEPS, "good old");
     fs::write(host.lab.path("state/source/ledger"), "").unwrap();
     let from = host.lab.path("home/restore");
-    host.lab.run(&["restore", "drill", "--from", from.to_str().unwrap()]).exits(15).says(&["ledger"]);
+    host.lab.run(&["restore", "drill", "--from", from.to_str().unwrap()]).exits(3).says(&["ledger"]);
     assert!(log(&host).is_empty());
+}
+
+/// A restore that was killed while it promoted; the promotion did nothing. Gives the id.
+fn cut_promotion() -> (Host, String) {
+    let waits = "promote = [\"sh\", \"-c\", \"[ ! -e {lab}/cut ] || { touch {lab}/in; while [ -e {lab}/in ]; do sleep 0.05; done; exit 1; }; ";
+    let host = host(&STEPS.replace("promote = [\"sh\", \"-c\", \"", waits), "good old");
+    let id = names(&host.lab.path("home/restore")).remove(0);
+    fs::write(host.lab.path("cut"), "").unwrap();
+    let mut child = host.lab.handover(&["restore", "--yes", "--json"]).spawn().unwrap();
+    while !host.lab.path("in").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it promoted");
+        thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fs::remove_file(host.lab.path("cut")).unwrap();
+    fs::remove_file(host.lab.path("in")).unwrap();
+    (host, id)
+}
+
+#[test]
+fn after_a_cut_promotion_a_database_that_is_down_does_not_count_as_promoted() {
+    let (host, id) = cut_promotion();
+    fs::rename(host.lab.path("databases"), host.lab.path("down")).unwrap();
+    let ran = host.lab.run(&["restore", "--yes", &id]).exits(10);
+    ran.says(&["db: neither its scratch target", "start the database, then `handover restore`"])
+        .says(&[&format!("finishing the restore of {id}, which was cut, failed"), "still stopped: tomcat"]);
+    assert!(host.lab.path("state/restore/journal.json").exists() && host.lab.path("stopped").exists());
+    fs::rename(host.lab.path("down"), host.lab.path("databases")).unwrap();
+    host.restore(&["--yes", &id]).exits(0);
+    assert_eq!(
+        (host.lab.text("databases/live/data"), host.read("shop/index.html")),
+        ("good old".into(), "old".into())
+    );
+    assert!(!host.lab.path("stopped").exists());
+}
+
+#[test]
+fn a_run_that_finishes_what_was_cut_says_that_what_was_asked_for_was_not_begun() {
+    let (host, _) = cut_promotion();
+    host.lab.run(&["restore", "--yes"]).exits(15).says(&["it was finished", "was not begun", "run it again"]);
+    assert_eq!(host.lab.text("databases/live/data"), "good old");
 }

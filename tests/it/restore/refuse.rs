@@ -68,10 +68,20 @@ fn a_torn_newest_names_the_next_older_one() {
 fn a_newest_with_wrong_content_is_found_out_before_anything_is_touched() {
     let (host, newer, older) = two();
     spoil(&stored(&host, &newer, "index.html"), "NEWER");
-    refused(&host, &["--yes"], &[&newer, "torn", "index.html", &older]);
+    refused(&host, &["--yes"], &[&newer, "torn", "index.html", &older, "--allow-older"]);
     // What is not damaged can be had all the same.
     host.restore(&["--yes", "--element", "conf"]).exits(0);
     assert_eq!([host.read("shop.conf"), host.read("shop/index.html")], ["newer", "new"]);
+}
+
+#[test]
+fn an_older_one_is_taken_where_that_is_allowed_and_the_tear_is_in_the_content() {
+    let (host, newer, older) = two();
+    spoil(&stored(&host, &newer, "index.html"), "NEWER");
+    let report = host.restore(&["--yes", "--allow-older"]).exits(0).json();
+    assert_eq!(report["generation"]["id"], older.as_str());
+    assert_eq!(report["candidates"][0]["condition"], "torn", "{report:#}");
+    assert_eq!([host.read("shop/index.html"), host.read("shop.conf")], ["older"; 2]);
 }
 
 #[test]
