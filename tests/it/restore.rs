@@ -6,6 +6,7 @@ mod dumps;
 mod live;
 mod places;
 mod refuse;
+mod undo;
 
 use std::{
     fs,
