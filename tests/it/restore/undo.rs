@@ -1,6 +1,6 @@
 //! `restore undo`: what it does when it cannot, and how it goes on.
 
-use std::fs;
+use std::{fs, process::Stdio, thread, time::Duration};
 
 use super::{Host, live::Mounted, run};
 
@@ -67,6 +67,54 @@ fn an_undo_that_stops_half_way_goes_on_where_it_stopped_and_until_then_nothing_e
     host.collect();
     host.lab.run(&["restore", "undo", "--yes"]).exits(0);
     assert_eq!([host.read("shop/index.html"), host.read("shop.conf")], ["old"; 2]);
+}
+
+/// The states that the files are in.
+fn states(host: &Host) -> Vec<String> {
+    let mut words: Vec<String> = (0..200).map(|i| host.read(&format!("shop/many/{i}"))).collect();
+    words.extend([host.read("shop/index.html"), host.read("shop.conf")]);
+    words.sort();
+    words.dedup();
+    words
+}
+
+#[test]
+fn an_undo_that_is_killed_at_any_instant_ends_in_one_state_when_it_is_run_again() {
+    let host = Host::new();
+    let fill = |word: &str| {
+        host.fill(word);
+        (0..200).for_each(|i| host.write(&format!("shop/many/{i}"), word));
+    };
+    fill("old");
+    let _bind = Mounted::bind(&host.app("shop"), &host.lab.path("elsewhere"));
+    let id = host.init().collect();
+    host.deliver(&id);
+    fill("new");
+    host.restore(&["--yes"]).exits(0);
+    let undoing = host.lab.path("state/restore/undoing.json");
+    let mut cuts = 0;
+    for i in 0..24 {
+        let before = states(&host);
+        assert_eq!(before.len(), 1, "{before:?}");
+        let mut child = host.lab.handover(&["restore", "undo", "--yes", "--json"]);
+        let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        while !undoing.exists() && child.try_wait().unwrap().is_none() {
+            thread::yield_now();
+        }
+        thread::sleep(Duration::from_millis(i % 12));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if undoing.exists() {
+            cuts += 1;
+            host.lab.run(&["source"]).exits_with_failure();
+            host.lab.run(&["restore", "undo", "--yes"]).exits(0);
+            assert_ne!(states(&host), before, "{i}: it went on to its end");
+            assert!(!host.lab.path("stopped").exists(), "{i}");
+        }
+        assert_eq!(states(&host).len(), 1, "{i}");
+    }
+    println!("cut in the middle: {cuts} of 24");
+    assert!(cuts > 0, "the kills hit nothing");
 }
 
 #[test]
