@@ -50,9 +50,12 @@ pub struct Stopped<'a> {
     names: Vec<String>,
 }
 
-/// Stops those of the services that run now. `state` is root's folder for the journal.
+/// Stops those of the services that run now; what an earlier run left stopped is started with them later. `state` is root's
+/// folder for the journal.
 pub fn stop<'a>(state: &'a Dir, services: &[String]) -> Result<Stopped<'a>, Error> {
-    let names: Vec<String> = services.iter().filter(|name| is_running(name)).cloned().collect();
+    let running: Vec<String> = services.iter().filter(|name| is_running(name)).cloned().collect();
+    let mut names = left_stopped(state)?;
+    names.extend(running.iter().filter(|name| !names.contains(name)).cloned().collect::<Vec<_>>());
     let mut stopped = Stopped { state, names };
     if stopped.names.is_empty() {
         return Ok(stopped);
@@ -60,7 +63,7 @@ pub fn stop<'a>(state: &'a Dir, services: &[String]) -> Result<Stopped<'a>, Erro
     let text = serde_json::to_vec(&Journal { services: stopped.names.clone() })
         .map_err(|e| Error::Journal(e.to_string()))?;
     durable::write_file(state, JOURNAL, &text, 0o600)?;
-    let failure = stopped.names.iter().find_map(|name| act("stop", name).err());
+    let failure = running.iter().find_map(|name| act("stop", name).err());
     match failure {
         None => Ok(stopped),
         Some(e) => {

@@ -33,7 +33,7 @@ pub(super) fn dispatch(context: &Context, args: RestoreArgs) -> Exit {
         RestoreAction::Gate(_) => Err(fail(Exit::Usage, &"the gate is for a granted key alone")),
         RestoreAction::Drill(args) => drill::run(context, &args),
         RestoreAction::Undo { dry_run, yes } => kept::undo(context, dry_run, yes),
-        RestoreAction::Clean(args) => kept::clean(context, args.dry_run),
+        RestoreAction::Clean(args) => kept::clean(context, &args),
     };
     match done {
         Ok(exit) | Err(exit) => exit,

@@ -197,7 +197,7 @@ impl<'a> Applying<'a> {
         }
         if self.journal.units[at].how == How::InPlace {
             self.progress.begin(format!("copying {root} aside"), 0, 0);
-            exchange::copy_aside(&self.journal.units[at])?;
+            exchange::copy_aside(&self.journal.units[at], exchange::OLD)?;
             self.journal.units[at].copied = true;
             self.journal.write(self.state)?;
             self.progress.begin(format!("changing {root}"), 0, 0);

@@ -118,12 +118,12 @@ fn is_no_way(e: &sys::Error) -> bool {
     matches!(e.errno(), Some(libc::EBUSY | libc::EXDEV | libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP))
 }
 
-/// Copies the old aside: complete and synced when this returns.
-pub fn copy_aside(unit: &UnitRecord) -> Result<()> {
+/// Copies what is there aside, to this name in the staging folder: complete and synced when this returns.
+pub fn copy_aside(unit: &UnitRecord, aside: &str) -> Result<()> {
     let opened = Opened::of(unit)?;
     let guard = Guard::new(&unit.rules)?;
-    durable::remove_tree(&opened.staging, OLD)?;
-    let old = opened.staging.create_dir(OLD, 0o700)?;
+    durable::remove_tree(&opened.staging, aside)?;
+    let old = opened.staging.create_dir(aside, 0o700)?;
     let sync = SyncHandle::open(&old)?;
     match &opened.name {
         Some(name) => trees::copy(&opened.parent, name, &old, name, &unit.root, Some(&guard))?,

@@ -12,7 +12,7 @@ use super::{
     error::{Error, Result},
     exchange,
     find::{Candidate, Place},
-    journal::{DumpRecord, DumpState, Journal, Phase, Replaced},
+    journal::{DumpRecord, DumpState, Journal, Last, Phase, Replaced},
 };
 use crate::{
     app::services,
@@ -250,6 +250,7 @@ pub fn finish(state: &Dir, private: &Dir, journal: &Journal) -> Result<Vec<PathB
         }
     }
     Replaced::store(state, &list)?;
+    Last::note(state, journal)?;
     if let Some(delivered) = &journal.delivered {
         move_to_restored(delivered, private, journal)?;
     }

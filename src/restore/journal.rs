@@ -4,12 +4,12 @@
 //! lies on the disk: each unit's device and inode say whether the old or the new is in its place. Before `Promoting`
 //! everything can be put back and is; from then on the rest is done.
 //!
-//! `<state>/restore/replaced.json` lists what restores have replaced and kept.
+//! `<state>/restore/replaced.json` lists what restores have replaced and kept, `last.json` names the last restore.
 
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
     error::{Error, Result},
@@ -22,6 +22,7 @@ use crate::{
 };
 
 const REPLACED: &str = "replaced.json";
+const LAST: &str = "last.json";
 const LIMIT: u64 = 16 << 20;
 
 /// How far a restore is.
@@ -121,14 +122,12 @@ impl Journal {
 
     /// The one of a restore that was cut, if there is one.
     pub fn load(state: &Dir) -> Result<Option<Self>> {
-        let Some(bytes) = state.read_if_any(JOURNAL, LIMIT)? else { return Ok(None) };
-        serde_json::from_slice(&bytes).map(Some).map_err(|e| unreadable(state, JOURNAL, &e))
+        read(state, JOURNAL)
     }
 
     /// Writes it; durable when this returns.
     pub fn write(&self, state: &Dir) -> Result<()> {
-        let text = serde_json::to_vec_pretty(self).map_err(|_| Error::Internal("the journal has no text"))?;
-        Ok(durable::write_file(state, JOURNAL, &text, 0o600)?)
+        write(state, JOURNAL, self)
     }
 
     /// All is done, or all is as it was.
@@ -137,11 +136,43 @@ impl Journal {
     }
 }
 
-fn unreadable(state: &Dir, name: &str, e: &serde_json::Error) -> Error {
-    let why = std::io::Error::other(format!(
-        "{e}: look at it, put the paths it names in order by hand, then remove it"
-    ));
-    sys::Error::new("read", state.join(name), why).into()
+/// Reads what [`write`] wrote, if it is there.
+pub(super) fn read<T: DeserializeOwned>(state: &Dir, name: &str) -> Result<Option<T>> {
+    let Some(bytes) = state.read_if_any(name, LIMIT)? else { return Ok(None) };
+    serde_json::from_slice(&bytes).map(Some).map_err(|e| {
+        let why = std::io::Error::other(format!(
+            "{e}: look at it, put the paths it names in order by hand, then remove it"
+        ));
+        sys::Error::new("read", state.join(name), why).into()
+    })
+}
+
+/// Writes a file of root's folder of the role; durable when this returns.
+pub(super) fn write<T: Serialize + ?Sized>(state: &Dir, name: &str, what: &T) -> Result<()> {
+    let text = serde_json::to_vec_pretty(what).map_err(|_| Error::Internal("the journal has no text"))?;
+    Ok(durable::write_file(state, name, &text, 0o600)?)
+}
+
+/// The last restore that came to its end, whether it replaced anything or not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Last {
+    /// The generation.
+    pub id: GenerationId,
+    /// When the restore began.
+    pub at: Timestamp,
+}
+
+impl Last {
+    /// The last one, if it was noted.
+    pub fn load(state: &Dir) -> Result<Option<Self>> {
+        read(state, LAST)
+    }
+
+    /// Notes it.
+    pub fn note(state: &Dir, journal: &Journal) -> Result<()> {
+        write(state, LAST, &Self { id: journal.id.clone(), at: journal.started })
+    }
 }
 
 /// What a restore has replaced and kept.
@@ -167,13 +198,11 @@ pub struct Replaced {
 impl Replaced {
     /// All that is kept, the eldest first.
     pub fn load(state: &Dir) -> Result<Vec<Self>> {
-        let Some(bytes) = state.read_if_any(REPLACED, LIMIT)? else { return Ok(Vec::new()) };
-        serde_json::from_slice(&bytes).map_err(|e| unreadable(state, REPLACED, &e))
+        Ok(read(state, REPLACED)?.unwrap_or_default())
     }
 
     /// Writes the list anew.
     pub fn store(state: &Dir, list: &[Self]) -> Result<()> {
-        let text = serde_json::to_vec_pretty(list).map_err(|_| Error::Internal("the list has no text"))?;
-        Ok(durable::write_file(state, REPLACED, &text, 0o600)?)
+        write(state, REPLACED, list)
     }
 }

@@ -24,6 +24,7 @@ pub mod run;
 pub mod selection;
 pub mod tarball;
 pub mod trees;
+pub mod undo;
 pub mod units;
 mod unpack;
 pub mod write_out;

@@ -17,7 +17,7 @@ use super::{
     journal::{Journal, Phase},
     pick::{self, Wish},
     plan::{Ground, Plan},
-    tarball,
+    tarball, undo,
     units::How,
     write_out::Proven,
 };
@@ -194,6 +194,7 @@ impl Run<'_> {
 
     /// Finishes or undoes a restore that was cut; gives the one that was finished.
     fn recover(&mut self, held: &Held) -> Result<Option<GenerationId>> {
+        undo::refuse_unfinished(&held.state)?;
         if self.ask.dry_run {
             if let Some(journal) = Journal::load(&held.state)? {
                 let what = if journal.phase >= Phase::Promoting { "finish" } else { "undo" };

@@ -113,15 +113,12 @@ fn channels(setup: &Setup<'_>, report: &mut SourceRun, held: &mut Option<lock::L
     Ok(())
 }
 
-/// A restore that was cut may have left half of the old state and half of the new: that is no backup.
+/// A restore or an undo that was cut may have left half of the old state and half of the new: that is no backup.
 fn is_restoring(setup: &Setup<'_>, report: &mut SourceRun) -> Result<bool, Error> {
     let all = setup.state.parent().unwrap_or(setup.state);
-    if !unfinished::is_there(all)? {
-        return Ok(false);
-    }
-    let text = "a restore was cut and is not finished, so nothing was collected";
-    let fix = "handover restore: it says whether it finishes or undoes, and does it";
-    report.findings.push(Finding::new(Kind::Failed, setup.config.name.as_str(), text).with_fix(fix));
+    let Some(cut) = unfinished::look(all)? else { return Ok(false) };
+    let text = format!("{}, so nothing was collected", cut.text);
+    report.findings.push(Finding::new(Kind::Failed, setup.config.name.as_str(), text).with_fix(cut.fix));
     Ok(true)
 }
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{delivery::look_at_sink, state};
 use crate::{
+    app::unfinished,
     manifest::{Channel, generation::Drill},
     report::{
         Exit, Kind, SourceRun,
@@ -196,7 +197,10 @@ pub fn standing(place: &Place<'_>, now: Timestamp) -> store::Result<Standing> {
     };
     let strange = waiting.strange.iter().chain(&stored.strange);
     let strange = strange.map(|s| format!("{}: {}", sys::show(s.name.as_encoded_bytes()), s.why)).collect();
-    standing.concerns = gravest_first(concerns(&standing, place, noted.unreadable, strange, now));
+    let mut all = concerns(&standing, place, noted.unreadable, strange, now);
+    let cut = unfinished::look(place.state.parent().unwrap_or(place.state))?;
+    all.extend(cut.map(|cut| Concern::critical(format!("{}: nothing is collected", cut.text), cut.fix)));
+    standing.concerns = gravest_first(all);
     standing.level = level(&standing.concerns);
     Ok(standing)
 }

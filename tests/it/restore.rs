@@ -8,6 +8,7 @@ mod dumps;
 mod live;
 mod places;
 mod refuse;
+mod undo;
 
 use std::{
     fs,

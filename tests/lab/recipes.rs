@@ -79,7 +79,7 @@ fn postgresql() {
         "select (select sum(abalance) from pgbench_accounts) = (select coalesce(sum(delta), 0) from pgbench_history)",
     );
     assert_eq!(sums, "t", "what was loaded is of no single instant");
-    shop.must("handover restore clean");
+    shop.must("handover restore clean --yes");
     shop.must("pkill pgbench || true");
     // A dump that does not load: the live one goes on.
     shop.must("sed -i 's/from pgbench_accounts/from nowhere/' /etc/handover/handover.toml");
@@ -140,6 +140,6 @@ fn a_directory_with_a_service() {
     assert_eq!((&report["exchanged"], &report["in_place"]), (&1.into(), &0.into()), "{report}");
     assert_eq!(served(&shop), "old");
     // What was carried over has a second name in what is kept.
-    shop.must("handover restore clean");
+    shop.must("handover restore clean --yes");
     pair::assert_same(&before, &pair::manifest(&shop, "/srv/site"), "the directory");
 }

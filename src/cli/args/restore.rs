@@ -158,4 +158,7 @@ pub struct CleanArgs {
     /// Show what would be removed, change nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
 }

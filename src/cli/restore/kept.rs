@@ -5,13 +5,14 @@ use std::io::{BufRead as _, IsTerminal as _};
 use serde::Serialize;
 
 use super::{
-    super::{Context, fail, show},
+    super::{Context, args::CleanArgs, fail, show},
     load,
 };
 use crate::{
+    app::unfinished::UNDO,
     config::Config,
     report::{Exit, Finding, exit_of},
-    restore::{clean, error::Error, held::hold, journal::Replaced},
+    restore::{clean, error::Error, held::hold, journal::Replaced, undo},
     sys::{self, clock},
 };
 
@@ -67,13 +68,17 @@ pub(super) fn list(context: &Context) -> Result<Exit, Exit> {
     Ok(tell(context, &all(&config).map_err(end(name))?, &[], true, name))
 }
 
-pub(super) fn clean(context: &Context, dry_run: bool) -> Result<Exit, Exit> {
-    if dry_run {
+pub(super) fn clean(context: &Context, args: &CleanArgs) -> Result<Exit, Exit> {
+    if args.dry_run {
         return list(context);
     }
     let (config, source) = load(context)?;
     let name = source.name.as_str();
     let held = hold(&config.state, &config.restore.home, "handover restore clean").map_err(end(name))?;
+    let all = Replaced::load(&held.state).map_err(end(name))?;
+    if !all.is_empty() && !args.yes {
+        agree(context, &all, name, "remove these? They cannot be put back then. [y/N]")?;
+    }
     let (gone, findings) = clean::clean(&held.state).map_err(end(name))?;
     Ok(tell(context, &gone, &findings, false, name))
 }
@@ -82,29 +87,37 @@ pub(super) fn undo(context: &Context, dry_run: bool, yes: bool) -> Result<Exit, 
     let (config, source) = load(context)?;
     let name = source.name.as_str();
     let held = hold(&config.state, &config.restore.home, "handover restore undo").map_err(end(name))?;
-    let last = clean::last(&held.state).map_err(end(name))?;
-    if last.is_empty() {
-        return Err(fail(Exit::RestoreRefused, &"nothing is kept that could be put back"));
-    }
+    let last = undo::wanted(&held.state).map_err(end(name))?;
     if dry_run {
         return Ok(tell(context, &last, &[], true, name));
     }
-    if !yes && !agreed(context, &last, name) {
-        return Err(fail(
-            Exit::RestoreRefused,
-            &"nobody agreed to it\n  -> look at it with --dry-run, then give --yes",
-        ));
+    if !yes {
+        agree(context, &last, name, "put these back? [y/N]")?;
     }
-    clean::undo(&held.state, &source.elements).map_err(end(name))?;
+    undo::undo(&held.state, &source.elements).map_err(|e| {
+        let finding = e.finding(name);
+        let exit = finding.kind.exit();
+        let cut = undo::refuse_unfinished(&held.state).is_err() && finding.fix.is_none();
+        fail(exit, &crate::notify::body(&if cut { finding.with_fix(UNDO.fix) } else { finding }))
+    })?;
     Ok(tell(context, &last, &[], false, name))
 }
 
-fn agreed(context: &Context, last: &[Replaced], name: &str) -> bool {
+/// On a terminal somebody is asked; elsewhere nobody agrees.
+fn agree(context: &Context, list: &[Replaced], name: &str, question: &str) -> Result<(), Exit> {
+    if agreed(context, list, name, question) {
+        return Ok(());
+    }
+    let text = "nobody agreed to it\n  -> look at it with --dry-run, then give --yes";
+    Err(fail(Exit::RestoreRefused, &text))
+}
+
+fn agreed(context: &Context, list: &[Replaced], name: &str, question: &str) -> bool {
     if context.json || !std::io::stdin().is_terminal() {
         return false;
     }
-    tell(context, last, &[], true, name);
-    show::talk("put these back? [y/N]");
+    tell(context, list, &[], true, name);
+    show::talk(question);
     let mut answer = String::new();
     let read = std::io::stdin().lock().read_line(&mut answer);
     read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")

@@ -87,7 +87,12 @@ fn tell(context: &Context, report: &RestoreRun, dry_run: bool) -> Exit {
             show::talk(&format!("  the old is kept in {kept}"));
         }
         if !report.replaced.is_empty() {
-            show::talk("  -> `handover restore clean` removes it, `handover restore undo` puts it back");
+            let dumps = match report.promoted {
+                0 => "",
+                _ => "; dumps stay as they are now: their old state is where `promote` put it",
+            };
+            let undo = format!("`handover restore undo` puts the files back{dumps}");
+            show::talk(&format!("  -> `handover restore clean` removes it, {undo}"));
         }
     }
     report.exit

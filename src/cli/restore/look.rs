@@ -8,7 +8,8 @@ use super::{
     load,
 };
 use crate::{
-    report::{Exit, restore::Candidate},
+    app::unfinished::{self, Cut},
+    report::{Exit, Finding, Kind, restore::Candidate},
     restore::{
         error::Error,
         held::{look, row},
@@ -21,6 +22,7 @@ use crate::{
 struct Listing {
     candidates: Vec<Candidate>,
     passed_over: Vec<String>,
+    findings: Vec<Finding>,
 }
 
 pub(super) fn run(context: &Context, args: &ListArgs) -> Result<Exit, Exit> {
@@ -40,7 +42,10 @@ pub(super) fn run(context: &Context, args: &ListArgs) -> Result<Exit, Exit> {
             Err(e) => return Err(e.into()),
         };
         let candidates = catch.candidates.iter().map(|c| row(c, &ledger, None)).collect();
-        Ok(Listing { candidates, passed_over: catch.foreign })
+        let cut = unfinished::look(&config.state)?;
+        let warning = |cut: Cut| Finding::new(Kind::Warning, "recovery", cut.text).with_fix(cut.fix);
+        let findings = cut.map(warning).into_iter().collect();
+        Ok(Listing { candidates, passed_over: catch.foreign, findings })
     };
     let listing = list().map_err(|e| {
         let finding = e.finding(source.name.as_str());
@@ -50,6 +55,7 @@ pub(super) fn run(context: &Context, args: &ListArgs) -> Result<Exit, Exit> {
         return Ok(show::json(&listing));
     }
     table(&listing.candidates, clock::now());
+    show::findings(source.name.as_str(), &listing.findings, context.quiet);
     for foreign in &listing.passed_over {
         show::talk(&format!("note: passed over: {foreign}"));
     }

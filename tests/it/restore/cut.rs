@@ -135,7 +135,7 @@ fn check(host: &Host, when: &str, exchanged: bool) -> &'static str {
     if unfinished {
         let report = host.lab.run(&["source", "--json"]).exits(3).json();
         assert!(findings(&report, "failed")[0].contains("a restore was cut"), "{when}: {report:#}");
-        host.lab.run(&["restore", "clean"]).exits(15);
+        host.lab.run(&["restore", "clean", "--yes"]).exits(15);
     }
     // The generation that was to be restored is away: the next run can only finish or undo.
     let aside = host.lab.path("aside");
@@ -169,7 +169,7 @@ fn check(host: &Host, when: &str, exchanged: bool) -> &'static str {
     assert!(hidden(&host.lab.path("app")).iter().all(|n| n.contains("-replaced-")), "{when}");
     let scratch: Vec<_> = fs::read_dir(host.lab.path("db")).unwrap().collect();
     assert_eq!(scratch.len(), 1, "{when}: a scratch target is left: {scratch:?}");
-    host.lab.run(&["restore", "clean"]).exits(0);
+    host.lab.run(&["restore", "clean", "--yes"]).exits(0);
     assert!(hidden(&host.lab.path("app")).is_empty());
     host.lab.run(&["source"]);
     assert!(

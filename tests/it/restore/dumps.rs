@@ -65,6 +65,15 @@ fn log(host: &Host) -> Vec<String> {
 }
 
 #[test]
+fn the_hint_of_undo_says_that_promoted_dumps_stay() {
+    let host = host(STEPS, "good old");
+    let ran = host.lab.run(&["restore", "--yes"]).exits(0);
+    assert!(ran.err.contains("`handover restore undo` puts the files back; dumps stay"), "{ran:?}");
+    host.lab.run(&["restore", "undo", "--yes"]).exits(0);
+    assert_eq!([host.read("shop/index.html"), host.lab.text("databases/live/data")], ["new", "good old"]);
+}
+
+#[test]
 fn a_dump_is_loaded_and_probed_beside_the_live_one_before_it_takes_its_place() {
     let host = host(STEPS, "good old");
     let report = host.restore(&["--yes"]).exits(0).json();

@@ -53,7 +53,7 @@ fn the_newest_generation_takes_the_place_of_what_is_there_and_the_old_is_kept_un
     assert_eq!(listed["replaced"].as_array().unwrap().len(), 2);
     host.lab.run(&["restore", "clean", "--dry-run"]).exits(0).says(&["shop.conf"]);
     assert_eq!(host.left_over().len(), 2);
-    host.lab.run(&["restore", "clean"]).exits(0);
+    host.lab.run(&["restore", "clean", "--yes"]).exits(0);
     assert!(host.left_over().is_empty());
     assert_eq!(host.read("shop/index.html"), "old");
 }
@@ -228,6 +228,11 @@ impl Mounted {
         Self(at.to_path_buf())
     }
 
+    pub(super) fn tmpfs(at: &Path, options: &str) -> Self {
+        run("mount", &["-t", "tmpfs", "-o", options, "tmpfs", at.to_str().unwrap()]);
+        Self(at.to_path_buf())
+    }
+
     /// `lower` shines through.
     fn overlay(lab: &Lab, lower: &Path, at: &Path) -> Self {
         let (upper, work) = (lab.path("upper"), lab.path("work"));
@@ -266,7 +271,7 @@ fn on_a_disk_of_its_own_all_paths_are_exchanged() {
     let report = host.restore(&["--yes"]).exits(0).json();
     assert_eq!((number(&report, "exchanged"), number(&report, "in_place")), (2, 0), "{report:#}");
     assert_eq!([host.read("shop/index.html"), host.read("shop.conf")], ["old"; 2]);
-    host.lab.run(&["restore", "clean"]).exits(0);
+    host.lab.run(&["restore", "clean", "--yes"]).exits(0);
     assert!(host.left_over().is_empty());
 }
 
@@ -296,7 +301,7 @@ fn on_an_overlay_whose_folders_cannot_be_renamed_the_path_is_changed_in_place_af
         [host.read("shop/index.html"), host.read("shop.conf"), host.read("shop/only-new")],
         ["new"; 3]
     );
-    host.lab.run(&["restore", "clean"]).exits(0);
+    host.lab.run(&["restore", "clean", "--yes"]).exits(0);
     assert!(host.left_over().is_empty());
 }
 
@@ -311,7 +316,7 @@ fn a_mount_at_below_or_from_the_path_is_left_where_it_is() {
     assert_eq!(host.read("shop/index.html"), "old");
     assert!(!host.app("shop/only-new").exists() && host.app("shop/lost+found").exists());
     assert_eq!(hidden(&host.app("shop")).len(), 1, "the old is kept on the same disk");
-    host.lab.run(&["restore", "clean"]).exits(0);
+    host.lab.run(&["restore", "clean", "--yes"]).exits(0);
     // Below: it is another file system, so no generation holds it, and nothing in it changes.
     let host = Host::new();
     host.old_in_place_of_new();
@@ -320,7 +325,7 @@ fn a_mount_at_below_or_from_the_path_is_left_where_it_is() {
     let report = host.restore(&["--yes"]).exits(0).json();
     assert_eq!(number(&report, "in_place"), 1, "{report:#}");
     assert_eq!([host.read("shop/index.html"), host.read("shop/media/film")], ["old", "large"]);
-    host.lab.run(&["restore", "clean"]).exits(0);
+    host.lab.run(&["restore", "clean", "--yes"]).exits(0);
     assert_eq!(host.read("shop/media/film"), "large");
     // From: what is seen elsewhere is the new as well.
     let host = Host::new();
@@ -345,10 +350,10 @@ fn a_folder_that_something_is_mounted_in_is_never_cleaned_through() {
     {
         let disk = Mounted::ext4(&host.lab, &kept.join("old/shop/deep"));
         fs::write(disk.0.join("precious"), "x").unwrap();
-        host.lab.run(&["restore", "clean"]).exits_with_failure();
+        host.lab.run(&["restore", "clean", "--yes"]).exits_with_failure();
         assert!(disk.0.join("precious").exists());
     }
-    host.lab.run(&["restore", "clean"]).exits(0);
+    host.lab.run(&["restore", "clean", "--yes"]).exits(0);
     assert!(host.left_over().is_empty());
 }
 
@@ -369,7 +374,7 @@ fn elements_within_each_other_come_back_both() {
     assert_eq!(number(&report, "exchanged"), 2, "{report:#}");
     assert_eq!([host.read("shop/index.html"), host.read("shop/conf/main")], ["old"; 2]);
     assert_eq!(host.read("shop/conf/other"), "new", "what no element holds stays");
-    host.lab.run(&["restore", "clean"]).exits(0);
+    host.lab.run(&["restore", "clean", "--yes"]).exits(0);
     assert!(host.left_over().is_empty());
 }
 
