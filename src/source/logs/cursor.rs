@@ -54,6 +54,9 @@ pub(super) struct Stream {
     pub pieces: Vec<Taken>,
     /// When a file of it was last seen.
     pub seen: Timestamp,
+    /// Who owned the file that the last piece was taken of.
+    #[serde(default)]
+    pub uid: Option<u32>,
 }
 
 /// A piece that was taken.

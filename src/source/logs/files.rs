@@ -223,6 +223,7 @@ impl Taking<'_, '_, '_, '_> {
             head: Digest::of(b""),
             pieces: Vec::new(),
             seen: now,
+            uid: None,
         });
         Ok(self.files.cursor.streams.len() - 1)
     }
@@ -354,6 +355,7 @@ impl Files<'_, '_> {
         stream.sha256 = Digest(whole.finalize().into());
         stream.taken = offset + length;
         stream.head = head;
+        stream.uid = Some(log.found.stat.st_uid);
         stream.pieces.push(Taken {
             offset,
             length,

@@ -1,0 +1,78 @@
+//! What a user of the host can do to logs that are not his: nothing.
+
+use std::{fs, os::unix::fs::chown};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::Logs;
+use crate::harness::{NOBODY, below, findings};
+
+/// More than is needed to know a log under another name.
+fn lines(name: &str, n: u32) -> String {
+    (0..n).map(|n| format!("{name} {n}\n")).collect()
+}
+
+#[test]
+fn a_copy_under_another_name_adds_nothing_to_a_log_that_is_there() {
+    let logs = Logs::new();
+    let text = lines("auth", 500);
+    logs.write("auth.log", &text);
+    logs.run(0);
+    logs.write("app/zz.log", &format!("{text}forged\n"));
+    logs.collect();
+    logs.append("auth.log", "true\n");
+    logs.collect();
+    assert_eq!(logs.cat("auth.log"), format!("{text}true\n"));
+    assert_eq!(logs.cat("app/zz.log"), format!("{text}forged\n"));
+}
+
+#[test]
+fn a_copy_of_another_user_adds_nothing_to_a_log_that_is_gone() {
+    let logs = Logs::new();
+    let text = lines("auth", 500);
+    logs.write("auth.log", &text);
+    logs.run(0);
+    logs.write("app/zz.log", &format!("{text}forged\n"));
+    chown(logs.path("app/zz.log"), Some(NOBODY), None).unwrap();
+    fs::remove_file(logs.path("auth.log")).unwrap();
+    logs.collect();
+    assert_eq!(logs.cat("auth.log"), text);
+    assert_eq!(logs.cat("app/zz.log"), format!("{text}forged\n"));
+}
+
+#[test]
+fn what_the_transport_user_puts_in_place_of_a_piece_leaves_no_line_out() {
+    let logs = Logs::new();
+    logs.write("app.log", "1\n2\n3\n");
+    let id = logs.run(0)["logs"]["id"].as_str().unwrap().to_owned();
+    let stored =
+        below(&logs.0.path("logs/transport-outgoing").join(id).join("data/files"), &logs.path("app.log"));
+    fs::remove_file(&stored).unwrap();
+    fs::write(&stored, "8\n9\n3\n").unwrap();
+    fs::remove_file(logs.path("app.log")).unwrap();
+    logs.write("app.log.1", "8\n9\n");
+    assert_eq!(logs.collect()["logs"]["bytes_read"], 4);
+}
+
+/// Makes folders in one another; their paths are longer than the system takes.
+fn deep(logs: &Logs, name: &str, levels: u32) {
+    fs::create_dir(logs.path(name)).unwrap();
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let mut dir = rustix::fs::open(logs.path(name), flags, Mode::empty()).unwrap();
+    for _ in 0..levels {
+        rustix::fs::mkdirat(&dir, "d", Mode::from(0o700)).unwrap();
+        dir = rustix::fs::openat(&dir, "d", flags, Mode::empty()).unwrap();
+    }
+}
+
+#[test]
+fn folders_without_end_are_named_and_the_others_are_taken() {
+    let logs = Logs::new();
+    logs.write("app.log", "1\n");
+    logs.write("d/d/d/shallow.log", "2\n");
+    deep(&logs, "deep", 12_000);
+    let report = logs.run(3);
+    let said = findings(&report, "failed").concat();
+    assert!(said.contains("more than 512 folders deep"), "{said}");
+    assert_eq!((logs.cat("app.log"), logs.cat("d/d/d/shallow.log")), ("1\n".to_owned(), "2\n".to_owned()));
+}
