@@ -134,12 +134,12 @@ impl Recogniser<'_, '_> {
             }
     }
 
-    /// Whether a file that begins with all of a stream may add to it: a copy under the name of another log does so only
-    /// where nobody else has the stream, and the same user owns it. Else anyone could add lines to a log that he can read.
+    /// Whether a file that begins with all of a stream may add to it: under the name of another log only where nobody else
+    /// has the stream.
     fn may_extend(&self, log: &Log<'_>, index: usize) -> bool {
         let stream = &self.streams[index];
-        stream.log.0 == log.name.log.as_os_str().as_bytes()
-            || !self.claims.contains_key(&index) && stream.uid == Some(log.found.stat.st_uid)
+        let is_free = !self.claims.contains_key(&index) || stream.log.0 == log.log();
+        is_free && stream.is_of(log.log(), log.found.stat.st_uid)
     }
 
     /// Whether a file agrees with a stream from `from` to its end, compared with the content itself: of the file that has

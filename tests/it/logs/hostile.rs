@@ -1,11 +1,11 @@
 //! What a user of the host can do to logs that are not his: nothing.
 
-use std::{fs, os::unix::fs::chown};
+use std::{fs, os::unix::fs::chown, path::PathBuf, process::Command};
 
 use rustix::fs::{Mode, OFlags};
 
 use super::Logs;
-use crate::harness::{NOBODY, below, findings};
+use crate::harness::{Lab, NOBODY, below, findings};
 
 /// More than is needed to know a log under another name.
 fn lines(name: &str, n: u32) -> String {
@@ -75,4 +75,42 @@ fn folders_without_end_are_named_and_the_others_are_taken() {
     let said = findings(&report, "failed").concat();
     assert!(said.contains("more than 512 folders deep"), "{said}");
     assert_eq!((logs.cat("app.log"), logs.cat("d/d/d/shallow.log")), ("1\n".to_owned(), "2\n".to_owned()));
+}
+
+/// A small file system in memory, unmounted when it goes.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn new(at: PathBuf) -> Self {
+        fs::create_dir(&at).unwrap();
+        let args = ["-t", "tmpfs", "-o", "size=256m,mode=0755", "none"];
+        assert!(Command::new("mount").args(args).arg(&at).status().unwrap().success());
+        Self(at)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        assert!(Command::new("umount").arg(&self.0).status().unwrap().success());
+    }
+}
+
+#[test]
+fn a_file_of_holes_and_one_that_unpacks_without_end_stop_no_other_log() {
+    let lab = Lab::new();
+    let disk = Disk::new(lab.path("logs"));
+    let logs = Logs::of(lab, "");
+    let _disk = disk; // It goes before the lab.
+    let text = logs.0.text("handover.toml").replace("reserve = \"0B\"", "reserve = \"64MiB\"");
+    logs.0.config_text(&text);
+    logs.write("app.log", "1\n");
+    logs.write("z.log", "2\n");
+    fs::File::create(logs.path("holes.log")).unwrap().set_len(8 << 40).unwrap();
+    fs::File::create(logs.path("bomb.log")).unwrap().set_len(400 << 20).unwrap();
+    logs.pack("gzip", "bomb.log");
+    let report = logs.run(3);
+    let said = findings(&report, "failed").concat();
+    assert!(said.contains("bomb.log.gz: larger than the room that is left"), "{said}");
+    assert!(said.contains("holes.log: it is nearly all holes"), "{said}");
+    assert_eq!((logs.cat("app.log"), logs.cat("z.log")), ("1\n".to_owned(), "2\n".to_owned()));
 }
