@@ -95,6 +95,14 @@ impl Dir {
         }
     }
 
+    /// Opens a folder in this one; a link in its place is followed, for one that the operator made.
+    pub fn follow(&self, name: impl AsRef<OsStr>) -> Result<Self> {
+        let name = name.as_ref();
+        let fd = rustix::fs::openat(&self.fd, name, FOLDER, Mode::empty())
+            .map_err(|e| Error::new("open the folder", self.join(name), e))?;
+        Ok(Self { fd, path: self.join(name) })
+    }
+
     /// Opens a folder in this one if it is there.
     pub fn open_dir_if_any(&self, name: impl AsRef<OsStr>) -> Result<Option<Self>> {
         match self.open_dir(name) {

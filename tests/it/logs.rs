@@ -1,5 +1,6 @@
 //! Logs on the source: each content once, through rotation, copies and compression.
 
+mod hostile;
 pub(crate) mod journal;
 mod rotation;
 mod steady;

@@ -16,6 +16,8 @@ use super::name::Packing;
 use crate::{manifest::Digest, sys::signals};
 
 pub(super) const BUFFER: usize = 256 * 1024;
+/// Memory for unpacking `.xz`, in KiB: `xz -9` needs half of it. The file itself says how much it wants, up to 4 GiB.
+const XZ_MEMORY: u32 = 128 * 1024;
 
 /// An open log file.
 #[derive(Debug)]
@@ -67,7 +69,9 @@ impl<'a> Content<'a> {
             None => Box::new(raw),
             Some(Packing::Gz) => Box::new(flate2::read::MultiGzDecoder::new(raw)),
             Some(Packing::Bz2) => Box::new(bzip2::read::MultiBzDecoder::new(raw)),
-            Some(Packing::Xz) => Box::new(lzma_rust2::XzReader::new(BufReader::new(raw), true)),
+            Some(Packing::Xz) => {
+                Box::new(lzma_rust2::XzReader::new_mem_limit(BufReader::new(raw), true, XZ_MEMORY))
+            }
             Some(Packing::Zst) => Box::new(zstd::stream::read::Decoder::new(raw)?),
         })
     }
@@ -191,5 +195,25 @@ mod tests {
         let misnamed = Content::of(&file, Path::new("x.gz"), 4).unwrap();
         assert!(misnamed.packing.is_none());
         assert_eq!(misnamed.digest(0, 99).unwrap(), Digest::of(b"line"), "never beyond what was seen");
+    }
+
+    #[test]
+    fn a_packed_file_does_not_say_how_much_memory_is_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let packed = crate::sys::child::command("sh").args(["-c", "echo line | xz -c"]).output().unwrap();
+        let mut bytes = packed.stdout;
+        // The header of the first block: its size, flags, filter, size of properties, dictionary (40: 4 GiB), crc.
+        let end = 12 + (usize::from(bytes[12]) + 1) * 4 - 4;
+        assert_eq!(bytes[12..][..4], [2, 0, 0x21, 1]);
+        bytes[16] = 40;
+        let mut crc = flate2::Crc::new();
+        crc.update(&bytes[12..end]);
+        bytes[end..end + 4].copy_from_slice(&crc.sum().to_le_bytes());
+        let dir = crate::sys::Dir::open(folder.path()).unwrap();
+        crate::sys::durable::write_file(&dir, "log.xz", &bytes, 0o600).unwrap();
+        let file = dir.open_file("log.xz").unwrap();
+        let content = Content::of(&file, Path::new("log.xz"), bytes.len() as u64).unwrap();
+        let refused = content.digest(0, u64::MAX).unwrap_err().to_string();
+        assert!(refused.contains("memory"), "{refused}");
     }
 }

@@ -54,6 +54,16 @@ pub(super) struct Stream {
     pub pieces: Vec<Taken>,
     /// When a file of it was last seen.
     pub seen: Timestamp,
+    /// Who owned the file that the last piece was taken of.
+    #[serde(default)]
+    pub uid: Option<u32>,
+}
+
+impl Stream {
+    /// Whether a file of a log and a user may add to it: else anyone could add lines to a log that he can read.
+    pub(super) fn is_of(&self, log: &[u8], uid: u32) -> bool {
+        self.log.0 == log || self.uid == Some(uid)
+    }
 }
 
 /// A piece that was taken.

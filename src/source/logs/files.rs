@@ -29,6 +29,8 @@ use crate::{
 const LAST_PIECE: u64 = 64 << 20;
 /// So much of the beginning of a file must be the same before and after it is read: else it was truncated meanwhile.
 const FIRST: usize = 4096;
+/// A plain file with more that is new must have a hundredth of it on the disk: holes cost their maker nothing, and us room.
+const HOLLOW: u64 = 1 << 30;
 
 /// A log file as this run sees it.
 pub(super) struct Log<'f> {
@@ -64,6 +66,18 @@ impl<'f> Log<'f> {
         Ok(first)
     }
 
+    /// The name of its log.
+    pub(super) fn log(&self) -> &[u8] {
+        self.name.log.as_os_str().as_bytes()
+    }
+
+    /// Whether a plain file says that it holds far more than it has on the disk.
+    fn is_hollow(&self, from: u64) -> bool {
+        let held = u64::try_from(self.found.stat.st_blocks).unwrap_or(0).saturating_mul(512);
+        let new = self.stamp.size.saturating_sub(from);
+        self.content.packing.is_none() && new > HOLLOW && held < new / 100
+    }
+
     /// Whether it was not truncated since it was opened.
     fn is_still(&self, end: u64) -> io::Result<bool> {
         let now = self.found.file.metadata()?.len();
@@ -82,6 +96,8 @@ enum Took {
     Truncated,
     /// It cannot be unpacked to its end.
     Torn(io::Error),
+    /// It is more than can be taken, and why: a failure of this file alone.
+    TooMuch(&'static str),
 }
 
 /// Taking what is new of log files.
@@ -154,7 +170,9 @@ impl Taking<'_, '_, '_, '_> {
             return Ok(true);
         }
         let stream = &cursor.streams[index];
-        let grows = log.content.packing.is_none() && log.stamp.size >= stream.taken;
+        let grows = log.content.packing.is_none()
+            && log.stamp.size >= stream.taken
+            && stream.is_of(log.log(), log.found.stat.st_uid);
         if !grows || self.claims.contains_key(&index) {
             return Ok(false);
         }
@@ -223,6 +241,7 @@ impl Taking<'_, '_, '_, '_> {
             head: Digest::of(b""),
             pieces: Vec::new(),
             seen: now,
+            uid: None,
         });
         Ok(self.files.cursor.streams.len() - 1)
     }
@@ -242,6 +261,11 @@ impl Taking<'_, '_, '_, '_> {
                 } else {
                     self.unreadable(at, &e)
                 }
+            }
+            Ok(Took::TooMuch(why)) => {
+                self.unseen(at);
+                self.files.making.fail(&self.logs[at].found.path, why.to_owned());
+                Ok(())
             }
             Err(e) => Err(e),
         }
@@ -275,8 +299,6 @@ impl Taking<'_, '_, '_, '_> {
             self.seen.push(Seen { path: Bytes(path.to_vec()), stamp: log.stamp, stream: None });
             return Ok(());
         }
-        let text = format!("is damaged ({e}) and was taken as it is, as a log of its own");
-        self.files.findings.push(Finding::new(Kind::Warning, show(path), text));
         let index = self.begin_stream(path)?;
         self.claim(index, at);
         let raw = Log {
@@ -287,7 +309,15 @@ impl Taking<'_, '_, '_, '_> {
             known_inode: log.known_inode,
             first: log.first.clone(),
         };
-        self.files.take_piece(&raw, index, 0).map(|_| ())
+        if let Took::TooMuch(why) = self.files.take_piece(&raw, index, 0)? {
+            self.unseen(at);
+            self.seen.push(Seen { path: Bytes(path.to_vec()), stamp: log.stamp, stream: None });
+            self.files.making.fail(&log.found.path, why.to_owned());
+            return Ok(());
+        }
+        let text = format!("is damaged ({e}) and was taken as it is, as a log of its own");
+        self.files.findings.push(Finding::new(Kind::Warning, show(path), text));
+        Ok(())
     }
 }
 
@@ -313,6 +343,9 @@ impl Files<'_, '_> {
         if log.content.packing.is_none() && log.stamp.size <= from {
             return Ok(Took::All);
         }
+        if log.is_hollow(from) {
+            return Ok(Took::TooMuch("it is nearly all holes, and larger than what it has on the disk"));
+        }
         let stored = stored_name(log);
         let to = self.making.new_file(&stored)?;
         let mut filling = Filling::new(self.shared);
@@ -326,6 +359,10 @@ impl Files<'_, '_> {
                 filling.write(&to, bytes)
             })
         });
+        if filling.is_too_large() {
+            to.discard()?;
+            return Ok(Took::TooMuch("larger than the room that is left"));
+        }
         let (length, sha256) = filling.end()?;
         if let Err(e) = read {
             to.discard()?;
@@ -354,6 +391,7 @@ impl Files<'_, '_> {
         stream.sha256 = Digest(whole.finalize().into());
         stream.taken = offset + length;
         stream.head = head;
+        stream.uid = Some(log.found.stat.st_uid);
         stream.pieces.push(Taken {
             offset,
             length,

@@ -29,6 +29,8 @@ use crate::{
 
 /// Stored paths are no longer than this below their element, so that none needs a place of its own.
 const LONGEST: usize = 1500;
+/// A piece beyond this that finds no room is left out, and the others are taken.
+const SMALL: u64 = 16 << 20;
 
 /// An element that is being made.
 pub(super) struct Making<'a> {
@@ -84,6 +86,12 @@ impl<'s> Filling<'s> {
             self.failed = Some(e);
             io::ErrorKind::Other.into()
         })
+    }
+
+    /// Whether there was no room for it because it is large itself; where nothing small fits either, no run can go on.
+    pub(super) fn is_too_large(&self) -> bool {
+        let full = |e: &sys::Error| matches!(e.errno(), Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG));
+        self.length > SMALL && matches!(&self.failed, Some(CopyError::Write(e)) if full(e))
     }
 
     /// How much was written, and its sha256; an error is one of our own side.

@@ -2,14 +2,16 @@
 
 use std::{
     collections::HashMap,
+    fs::File,
     io::{self, Read},
+    ops::Range,
     os::unix::ffi::OsStrExt as _,
 };
 
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    content::{self, BUFFER},
+    content::{self, BUFFER, Content},
     cursor::{Stream, Taken},
     files::{Claims, Log},
 };
@@ -57,7 +59,9 @@ impl Recogniser<'_, '_> {
         let whole = |index: &usize| agreement.until.get(index) == Some(&self.streams[*index].taken);
         let begins = (0..self.streams.len())
             .filter(|index| self.streams[*index].taken > 0 && whole(index))
-            .filter(|index| self.may_be(log, *index, self.streams[*index].taken))
+            .filter(|index| {
+                self.may_be(log, *index, self.streams[*index].taken) && self.may_extend(log, *index)
+            })
             .max_by_key(|index| self.streams[*index].taken);
         if let Some(index) = begins {
             return Ok(Known::Begins(index));
@@ -130,6 +134,14 @@ impl Recogniser<'_, '_> {
             }
     }
 
+    /// Whether a file that begins with all of a stream may add to it: under the name of another log only where nobody else
+    /// has the stream.
+    fn may_extend(&self, log: &Log<'_>, index: usize) -> bool {
+        let stream = &self.streams[index];
+        let is_free = !self.claims.contains_key(&index) || stream.log.0 == log.log();
+        is_free && stream.is_of(log.log(), log.found.stat.st_uid)
+    }
+
     /// Whether a file agrees with a stream from `from` to its end, compared with the content itself: of the file that has
     /// the stream, or of the stored pieces. None if neither is there any more.
     fn agrees(&self, log: &Log<'_>, index: usize, from: u64, length: u64) -> io::Result<Option<bool>> {
@@ -155,19 +167,17 @@ impl Recogniser<'_, '_> {
                 return Ok(None);
             }
             let Ok(stored) = self.stored(piece) else { return Ok(None) };
-            let theirs = content::Content { file: &stored, packing: None, size: piece.length };
             let end = piece.end().min(length);
-            let mut ours = log.content.reader_from(at)?;
-            if !same(&mut ours, &mut theirs.reader_from(at - piece.offset)?, end - at)? {
-                return Ok(Some(false));
+            match same_as_stored(&mut log.content.reader_from(at)?, &stored, piece, at..end)? {
+                Some(true) => at = end,
+                other => return Ok(other),
             }
-            at = end;
         }
         Ok((at == length).then_some(true))
     }
 
     /// The stored file of a piece, wherever its generation is on this host.
-    fn stored(&self, piece: &Taken) -> Result<std::fs::File, crate::store::Error> {
+    fn stored(&self, piece: &Taken) -> Result<File, crate::store::Error> {
         let data = if piece.generation == *self.draft.id() {
             self.draft.data().try_clone()?
         } else {
@@ -180,7 +190,7 @@ impl Recogniser<'_, '_> {
 }
 
 /// Opens a file below a folder, following no link.
-pub(super) fn open_below(dir: &Dir, path: &[u8]) -> sys::Result<std::fs::File> {
+pub(super) fn open_below(dir: &Dir, path: &[u8]) -> sys::Result<File> {
     let slash = path.iter().rposition(|b| *b == b'/').map_or(0, |slash| slash + 1);
     let (folder, name) = path.split_at(slash);
     dir.descend(folder)?.open_file(std::ffi::OsStr::from_bytes(name))
@@ -195,4 +205,38 @@ fn same(ours: &mut impl Read, theirs: &mut impl Read, length: u64) -> io::Result
         Ok(())
     })?;
     Ok(same && read == length)
+}
+
+/// Whether a reader gives a stretch of the stream that a stored piece holds. Its folder is the transport user's: what lies
+/// there counts only where it is what was taken, proven in the same reading. None if it is not.
+fn same_as_stored(
+    ours: &mut impl Read,
+    stored: &File,
+    piece: &Taken,
+    stretch: Range<u64>,
+) -> io::Result<Option<bool>> {
+    let meta = stored.metadata()?;
+    if !meta.is_file() || meta.len() != piece.length {
+        return Ok(None);
+    }
+    let inner = Content { file: stored, packing: None, size: piece.length }.reader()?;
+    let mut theirs = Hashed { inner, hasher: Sha256::new() };
+    content::pass(&mut theirs, stretch.start - piece.offset, &mut |_| Ok(()))?;
+    let same = same(ours, &mut theirs, stretch.end - stretch.start)?;
+    content::pass(&mut theirs, u64::MAX, &mut |_| Ok(()))?;
+    Ok((Digest(theirs.hasher.finalize().into()) == piece.sha256).then_some(same))
+}
+
+/// Hashes what is read.
+struct Hashed<R> {
+    inner: R,
+    hasher: Sha256,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..read]);
+        Ok(read)
+    }
 }

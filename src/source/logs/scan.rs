@@ -24,6 +24,8 @@ use crate::{
 
 /// How often the names are looked at until two looks see the same.
 const LOOKS: u32 = 100;
+/// Folders are entered to this depth: each one costs a handle and a part of the stack, and anyone can make them deep.
+const DEEPEST: u32 = 512;
 
 /// A log file, open.
 #[derive(Debug)]
@@ -90,7 +92,8 @@ impl<'a> Globs<'a> {
     pub(super) fn scan(&self) -> Result<Scan, Error> {
         let mut look = 1;
         loop {
-            let mut looking = Looking { globs: self, scan: Scan::default(), listed: BTreeMap::new() };
+            let mut looking =
+                Looking { globs: self, scan: Scan::default(), listed: BTreeMap::new(), depth: 0 };
             looking.all()?;
             let Looking { mut scan, listed, .. } = looking;
             for (path, listed) in &listed {
@@ -100,7 +103,7 @@ impl<'a> Globs<'a> {
                     Err(e) => scan.failures.push((path.clone(), e.source.to_string())),
                 }
             }
-            let mut again = Looking { globs: self, scan: Scan::default(), listed: BTreeMap::new() };
+            let mut again = Looking { globs: self, scan: Scan::default(), listed: BTreeMap::new(), depth: 0 };
             again.all()?;
             if identities(&listed) == identities(&again.listed) || look == LOOKS {
                 return Ok(scan);
@@ -151,6 +154,8 @@ struct Looking<'a> {
     globs: &'a Globs<'a>,
     scan: Scan,
     listed: BTreeMap<PathBuf, Listed>,
+    /// Folders above the one that is looked at.
+    depth: u32,
 }
 
 impl Looking<'_> {
@@ -230,9 +235,20 @@ impl Looking<'_> {
     }
 
     fn enter(&mut self, dir: &Dir, name: &OsStr, parts: &[Part], follow: bool) -> Result<u64, Error> {
-        let opened = if follow { Dir::open(dir.join(name)) } else { dir.open_dir_unseen(name) };
+        if self.depth == DEEPEST {
+            let why = format!("it lies more than {DEEPEST} folders deep; what is in it was not looked at");
+            self.scan.failures.push((dir.join(name), why));
+            return Ok(0);
+        }
+        // From the handle: whatever became of the folders above, this is the one that was judged.
+        let opened = if follow { dir.follow(name) } else { dir.open_dir_unseen(name) };
         match opened {
-            Ok(inner) => self.folder(&inner, parts),
+            Ok(inner) => {
+                self.depth += 1;
+                let found = self.folder(&inner, parts);
+                self.depth -= 1;
+                found
+            }
             Err(e) if e.is_not_found() => Ok(0),
             Err(e) => self.failed(dir.join(name), &e),
         }

@@ -23,6 +23,9 @@ use crate::{
     sys::{self, Dir, show, signals, xattr},
 };
 
+/// Folders are entered to this depth: each one costs handles and a part of the stack, and anyone can make them deep.
+const DEEPEST: usize = 512;
+
 impl Walk<'_, '_> {
     /// What is in a folder.
     pub(super) fn inside(&mut self, level: &Level) -> Result<(), Error> {
@@ -94,14 +97,15 @@ impl Walk<'_, '_> {
             self.remarks.notes.push(format!("{} is handover's own and was left out", shown()));
             return Ok(());
         }
+        let path = join(&level.path, name);
+        if path.iter().filter(|b| **b == b'/').count() > DEEPEST {
+            let why = format!("it lies more than {DEEPEST} folders deep; what is in it was left out");
+            return self.emit(Record::Failed { path, why });
+        }
         let inner = match self.down(level, name) {
             Ok(inner) => inner,
             Err(Error::Sys(e)) if !e.is_storage() => {
-                return if e.is_not_found() {
-                    Ok(())
-                } else {
-                    self.emit(failed(&join(&level.path, name), &e))
-                };
+                return if e.is_not_found() { Ok(()) } else { self.emit(failed(&path, &e)) };
             }
             Err(e) => return Err(e),
         };
