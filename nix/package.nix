@@ -21,6 +21,7 @@ rustPlatform.buildRustPackage {
       ../Cargo.lock
       ../src
       ../packaging
+      ../docs/configuration.md
     ];
   };
   cargoLock.lockFile = ../Cargo.lock;

@@ -10,6 +10,7 @@
 //! sink/     B2  fetch, check, store, accept, prune
 //! logsink/  B3  the same for logs; what only logs have: they are read as one over all generations
 //! restore/  R   bring a generation back
+//! daemon/       when a run is due, and what became of the last
 //! store/        the states of a generation on disk, retention, recovery: the only writer of store folders
 //! manifest/     what a generation says of itself: mtree, checksums, xattrs, seal
 //! app/          the application's side: services, hooks, dump and restore commands
@@ -25,6 +26,7 @@
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod gate;
 pub mod logsink;
 pub mod manifest;

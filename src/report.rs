@@ -43,6 +43,46 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// All of them, by their code.
+    pub const ALL: [Self; 13] = [
+        Self::Ok,
+        Self::Internal,
+        Self::Usage,
+        Self::SomeFailed,
+        Self::PreviousTransportFailed,
+        Self::Configuration,
+        Self::Busy,
+        Self::Unreachable,
+        Self::VerificationFailed,
+        Self::Storage,
+        Self::RestoreRefused,
+        Self::AlarmNotDelivered,
+        Self::Interrupted,
+    ];
+
+    /// What it means, for man pages.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Ok => "All is well.",
+            Self::Internal => "A mistake in handover itself.",
+            Self::Usage => "The command line is wrong, or names what is not there.",
+            Self::SomeFailed => {
+                "Some elements or sources failed, the others are done; of watch: nothing new came for too long."
+            }
+            Self::PreviousTransportFailed => {
+                "Done, but what an earlier run handed over has not been fetched."
+            }
+            Self::Configuration => "The configuration is wrong, or does not fit what was found.",
+            Self::Busy => "Another run is at work.",
+            Self::Unreachable => "A source does not answer.",
+            Self::VerificationFailed => "Content is not what its seal says.",
+            Self::Storage => "A disk is full, broken, read\\-only or not mounted.",
+            Self::RestoreRefused => "This restore is refused as it is.",
+            Self::AlarmNotDelivered => "All is well but for a mail that did not leave this host.",
+            Self::Interrupted => "Stopped by a signal.",
+        }
+    }
+
     /// The process's exit code.
     pub fn code(self) -> u8 {
         match self {
@@ -115,10 +155,14 @@ pub enum Kind {
     Warning,
     /// An element was not collected whole, or a source not fetched.
     Failed,
+    /// A drill could not restore what is stored.
+    Drill,
     /// A generation of an earlier run still waits and nobody is fetching it.
     PreviousTransport,
     /// The Handover Point is full: the eldest waiting generation went.
     HandoverPointFull,
+    /// The Handover Point of the logs is full: no further generation was made, and none went.
+    LogsFull,
     /// Nothing new came for longer than `alarm_after`.
     Overdue,
     /// A clock is wrong, here or there.
@@ -133,6 +177,8 @@ pub enum Kind {
     Verification,
     /// A generation was put aside because it failed its check twice.
     Quarantined,
+    /// A stored generation looks as if something had happened to the data on its source; nothing of it goes meanwhile.
+    Suspicious,
     /// No room, or a disk that fails or is not mounted.
     Storage,
     /// Another run holds the lock.
@@ -154,8 +200,10 @@ impl Kind {
     pub fn exit(self) -> Exit {
         match self {
             Self::Note | Self::Warning | Self::ClockSkew | Self::DiskNearlyFull => Exit::Ok,
-            Self::Failed | Self::Overdue => Exit::SomeFailed,
-            Self::PreviousTransport | Self::HandoverPointFull => Exit::PreviousTransportFailed,
+            Self::Failed | Self::Drill | Self::Overdue | Self::Suspicious => Exit::SomeFailed,
+            Self::PreviousTransport | Self::HandoverPointFull | Self::LogsFull => {
+                Exit::PreviousTransportFailed
+            }
             Self::Unreachable | Self::HostKey => Exit::Unreachable,
             Self::Verification | Self::Quarantined => Exit::VerificationFailed,
             Self::Storage => Exit::Storage,
@@ -179,8 +227,10 @@ impl Kind {
             | Self::Interrupted
             | Self::AlarmNotDelivered => false,
             Self::Failed
+            | Self::Drill
             | Self::PreviousTransport
             | Self::HandoverPointFull
+            | Self::LogsFull
             | Self::Overdue
             | Self::ClockSkew
             | Self::DiskNearlyFull
@@ -188,6 +238,7 @@ impl Kind {
             | Self::HostKey
             | Self::Verification
             | Self::Quarantined
+            | Self::Suspicious
             | Self::Storage
             | Self::Configuration
             | Self::Internal => true,

@@ -7,8 +7,8 @@ use std::{collections::HashMap, path::Path, process::Command, sync::OnceLock};
 pub enum Image {
     /// Debian with sshd, cron, a log, and handover.
     Host,
-    /// The same with PostgreSQL 15.
-    Postgres,
+    /// The same with PostgreSQL 15, MariaDB 10.11 and nginx, which the tests start.
+    Databases,
     /// Debian with sshd, cron and a log, without handover.
     Bare,
     /// The same with a mail server, which `mail-server` starts.
@@ -22,7 +22,7 @@ impl Image {
     pub fn name_and_tag(self) -> (String, String) {
         let key = match self {
             Self::Host => "host",
-            Self::Postgres => "postgres",
+            Self::Databases => "databases",
             Self::Bare => "bare",
             Self::Mail => "mail",
             Self::Shipped => "shipped",

@@ -36,6 +36,11 @@ impl Lab {
         Self { network: Arc::new(Network::create(&name)), _turn: turn }
     }
 
+    /// The name of its network, and the beginning of the names of all that is in it.
+    pub fn name(&self) -> &str {
+        &self.network.name
+    }
+
     /// Runs the image that ships with these arguments, until it ends.
     pub fn run_shipped(&self, arguments: &[&str]) -> Done {
         Host::run_once(&self.network, Image::Shipped, arguments)

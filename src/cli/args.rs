@@ -1,17 +1,23 @@
 //! The command line. The doc comments are the help texts.
 
+mod daemon;
+mod init;
 mod logsink;
 mod restore;
+mod retire;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use self::daemon::{DaemonArgs, SourceDaemonArgs};
+pub use self::init::{Schedule, ScheduleArgs, SinkInitArgs, SourceInitArgs, SourceUsers};
 pub use self::logsink::{CatArgs, LogsinkAction, LogsinkArgs};
 pub use self::restore::{
     CleanArgs, DrillArgs, ListArgs, RestoreAction, RestoreArgs, RestoreGateArgs, RestoreGrantArgs,
     RestoreRunArgs,
 };
+pub use self::retire::{DiscardArgs, ForgetArgs, RenameArgs};
 pub use super::when::When;
 use crate::{
     manifest::{Channel, GenerationId},
@@ -70,6 +76,11 @@ pub enum Role {
         #[arg(long, conflicts_with = "live")]
         send_test_mail: bool,
     },
+    /// Print the reference of the configuration: every key with its type, default, meaning and an example
+    Configuration {
+        /// A section (`sink`), a key (`keep`), or both (`sink.keep`); without it: all
+        word: Option<String>,
+    },
     /// Tell the whole life of one generation as this host knows it, where it is now, and why it stays or goes
     Explain {
         /// The source: one that this host fetches from, or this host's own name
@@ -78,6 +89,8 @@ pub enum Role {
         #[arg(default_value = "newest")]
         id: Which,
     },
+    /// Say in one line whether the daemons of this host work and what they look after is well: 0, else 1. For a container
+    Health,
     /// Print the completions for a shell
     Completions {
         /// The shell
@@ -107,24 +120,22 @@ pub struct SourceArgs {
 pub enum SourceAction {
     /// Collect, seal and publish a generation (the default)
     Run(SourceRunArgs),
-    /// Make what is missing: the transport user, the folders of the home with their owners and modes
-    Init {
-        #[command(flatten)]
-        #[expect(missing_docs, reason = "a doc comment here would become part of the help text")]
-        users: SourceUsers,
-        /// Show what would be changed, change nothing
-        #[arg(long)]
-        dry_run: bool,
-    },
-    /// Let a sink in: bind its public key to the gate, so that it can fetch and acknowledge, and nothing else
+    /// Make what is missing: the transport user, the folders of the home, the schedule; says what remains to be done
+    Init(SourceInitArgs),
+    /// Let a sink in, or no more: bind its public key to the gate, so that it can fetch and acknowledge, and nothing else
     Authorize(AuthorizeArgs),
     /// Answer one request of a sink: what the key of a sink is bound to, not a command for people
     #[command(hide = true)]
     Gate(GateArgs),
+    /// Give up a generation that waits and will never be fetched; it can be taken back until `undo_for` is over
+    Discard(DiscardArgs),
     /// Take back a generation that this host condemned: to the Source-Store if the sink had accepted it, else to wait
     Undo {
         /// The generation
         id: GenerationId,
+        /// Of which channel; without it: data
+        #[arg(long, value_enum)]
+        channel: Option<GateChannel>,
         /// Show where it would come to, change nothing
         #[arg(long)]
         dry_run: bool,
@@ -133,6 +144,8 @@ pub enum SourceAction {
     Status(StatusArgs),
     /// Look for what did not happen: nobody fetches, nothing is collected. For cron or a timer; mails what has changed
     Watch,
+    /// Run and watch by the schedule of the configuration, until it is asked to stop: where there is no cron and no timer
+    Daemon(SourceDaemonArgs),
 }
 
 /// For whom a status is.
@@ -153,18 +166,6 @@ impl StatusArgs {
     }
 }
 
-/// The transport users of a source.
-#[derive(Debug, Args)]
-pub struct SourceUsers {
-    /// The transport user, whom sinks log in as; as root only. Without it: dataBackupSource where the home is the
-    /// usual one, else whoever runs this
-    #[arg(long, value_name = "USER")]
-    pub user: Option<String>,
-    /// The same for the logs. Without it: logBackupSource where the home is the usual one, else whoever runs this
-    #[arg(long, value_name = "USER")]
-    pub logs_user: Option<String>,
-}
-
 /// `handover source authorize`.
 #[derive(Debug, Args)]
 pub struct AuthorizeArgs {
@@ -175,6 +176,9 @@ pub struct AuthorizeArgs {
     /// are only logs
     #[arg(long, value_enum)]
     pub channel: Option<GateChannel>,
+    /// Let it in no more: its line goes, all others stay
+    #[arg(long, conflicts_with = "from")]
+    pub remove: bool,
     /// Let it in only from these addresses, as sshd's `from=` takes them
     #[arg(long, value_name = "ADDRESS")]
     pub from: Option<String>,
@@ -257,17 +261,9 @@ pub struct SinkRunArgs {
 pub enum SinkAction {
     /// Fetch, check, store, accept, prune (the default)
     Run(SinkRunArgs),
-    /// Make what is missing: the sink's user, its home, the store's marker, its key; tells what sources must know
-    Init {
-        /// The user whom the sink runs as; as root only. Without it: dataBackupSink (for logs logBackupSink) where the
-        /// home is the usual one and no source is on this host, else whoever runs this. Root then goes on as the owner of
-        /// the store
-        #[arg(long, value_name = "USER")]
-        user: Option<String>,
-        /// Show what would be changed, change nothing
-        #[arg(long)]
-        dry_run: bool,
-    },
+    /// Make what is missing: the sink's user, its home, the store's marker, its key, the schedule; tells what sources must
+    /// know
+    Init(SinkInitArgs),
     /// Add a source on another host: pin its host key, write it into the configuration, try the connection
     Enroll(EnrollArgs),
     /// Show for each source how old its newest verified generation is
@@ -286,6 +282,8 @@ pub enum SinkAction {
         #[arg(value_name = "NAME")]
         names: Vec<Name>,
     },
+    /// Run and watch by the schedule of the configuration, until it is asked to stop: where there is no cron and no timer
+    Daemon(DaemonArgs),
     /// List the generations of a source, or of all
     List {
         /// Only these sources
@@ -296,9 +294,9 @@ pub enum SinkAction {
     Ls {
         /// The source
         name: Name,
-        /// The generation, or `newest`
-        #[arg(default_value = "newest")]
-        id: Which,
+        /// The generation, or `newest`; a path here is a path in the newest
+        #[arg(value_name = "ID", default_value = "newest")]
+        which: WhichOrPath,
         /// Only this path and what is below it
         path: Option<PathBuf>,
     },
@@ -332,10 +330,16 @@ pub enum SinkAction {
     Verify {
         /// Only this source
         name: Option<Name>,
-        /// Only these generations
-        id: Vec<GenerationId>,
+        /// Only these generations, or `newest`
+        id: Vec<Which>,
+        /// Put back what is damaged: from another generation of the source, from `--from`, from the source itself
+        #[arg(long)]
+        heal: bool,
+        /// Heal also from a generation in this folder, or from those below it: any copy of a store, as the provider's
+        #[arg(long, value_name = "DIR", requires = "heal")]
+        from: Option<PathBuf>,
         /// A generation in any folder instead, as a copy that the provider gave back; nothing is written there
-        #[arg(long, value_name = "DIR", conflicts_with_all = ["name", "id"])]
+        #[arg(long, value_name = "DIR", conflicts_with_all = ["name", "id", "heal", "from"])]
         path: Option<PathBuf>,
     },
     /// Apply the retention; says for each generation why it stays or goes
@@ -352,7 +356,24 @@ pub enum SinkAction {
         /// The source
         name: Name,
         /// The generation
-        id: GenerationId,
+        #[arg(required_unless_present = "all")]
+        id: Option<GenerationId>,
+        /// All that are condemned, as after `forget`
+        #[arg(long, conflicts_with = "id")]
+        all: bool,
+        /// Show what would come back, change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Say that what looks suspicious is as it should be; nothing of a source goes before
+    Trust {
+        /// The source
+        name: Name,
+        /// Only this generation; without it, all of the source
+        id: Option<GenerationId>,
+        /// Only say what would be trusted
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Keep a generation whatever the retention says
     Pin {
@@ -366,7 +387,14 @@ pub enum SinkAction {
         /// Let the retention have it again
         #[arg(long)]
         remove: bool,
+        /// Show what would be changed, change nothing
+        #[arg(long)]
+        dry_run: bool,
     },
+    /// Let go of a source that is no more: what is stored of it is condemned, and deleted once `undo_for` is over
+    Forget(ForgetArgs),
+    /// Give what is kept of a source, and its place in the configuration, another name
+    Rename(RenameArgs),
     /// Send a generation back to its source, or to a new host, to be restored there; the host must have granted it
     Deliver(DeliverArgs),
     /// What was put aside because it failed its check
@@ -431,6 +459,9 @@ pub struct DeliverArgs {
     /// Do not read the generation here before it is sent: it is proven there in any case
     #[arg(long)]
     pub no_verify: bool,
+    /// With --no-verify: send it although damage is known in it here. There it is published only if it is whole after all
+    #[arg(long, requires = "no_verify")]
+    pub allow_damaged: bool,
     /// Show what would be sent, and whether it may; change nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -445,11 +476,20 @@ pub enum QuarantineAction {
     Retry {
         /// The source
         name: Name,
+        /// Show what would be taken back, change nothing
+        #[arg(long)]
+        dry_run: bool,
     },
-    /// Remove it from the disk for good
+    /// Remove it from the disk for good; asks on a terminal
     Drop {
         /// The source
         name: Name,
+        /// Do not ask: needed where nobody sits at a terminal
+        #[arg(long)]
+        yes: bool,
+        /// Show what would be removed, change nothing
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -460,6 +500,23 @@ pub enum Which {
     Newest,
     /// This one.
     Id(GenerationId),
+}
+
+/// A generation, or a path in the newest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WhichOrPath {
+    /// The generation.
+    Which(Which),
+    /// A path: it has a slash, which no id has.
+    Path(PathBuf),
+}
+
+impl std::str::FromStr for WhichOrPath {
+    type Err = crate::manifest::id::BadId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.contains('/') { Ok(Self::Path(text.into())) } else { text.parse().map(Self::Which) }
+    }
 }
 
 impl std::str::FromStr for Which {

@@ -37,6 +37,9 @@ fn authorize(context: &Context, source: &config::Source, args: &AuthorizeArgs) -
         Some(file) => file.clone(),
         None => Path::new(&user.home).join(".ssh/authorized_keys"),
     };
+    if args.remove {
+        return remove(context, &file, &key, binding.to, args.dry_run);
+    }
     let outcome = keys::allow(&file, &key, &binding, args.dry_run).map_err(|e| match &e {
         Error::Sys(inner) if inner.is_storage() => (Exit::Storage, e.to_string()),
         _ => configuration(&e),
@@ -56,6 +59,29 @@ fn authorize(context: &Context, source: &config::Source, args: &AuthorizeArgs) -
     }
     if !context.quiet {
         show::talk(&text);
+    }
+    Ok(())
+}
+
+/// Takes a key's line out of the file.
+fn remove(
+    context: &Context,
+    file: &Path,
+    key: &PublicKey,
+    to: To,
+    dry_run: bool,
+) -> Result<(), (Exit, String)> {
+    let shown = sys::show(file.as_os_str().as_encoded_bytes());
+    let gone = keys::remove(file, key, to, dry_run).map_err(|e| match &e {
+        Error::Sys(inner) if inner.is_storage() => (Exit::Storage, e.to_string()),
+        _ => (Exit::Configuration, e.to_string()),
+    })?;
+    if !context.quiet {
+        show::talk(&match (gone, dry_run) {
+            (true, false) => format!("the key is let in no more: its line in {shown} is gone"),
+            (true, true) => format!("would remove the key's line in {shown}"),
+            (false, _) => format!("nothing to do: the key has no line of this gate in {shown}"),
+        });
     }
     Ok(())
 }

@@ -69,6 +69,7 @@ pub(super) fn run(context: &Context, sink: &Sink<'_>, args: &DeliverArgs) -> Out
         compress: to.host.is_some(),
         deadlines,
         verify: !args.no_verify,
+        allow_damaged: args.allow_damaged,
         dry_run: args.dry_run,
         clock: &clock::now,
         progress: &progress,
@@ -86,7 +87,7 @@ fn tell(context: &Context, source: &SinkSource, to: &Target, delivered: &Result<
         }
         Err(failed) => findings.push(failed.finding(name)),
     }
-    let exit = delivered.as_ref().map_or_else(|failed| failed.finding(name).kind.exit(), |_| Exit::Ok);
+    let exit = delivered.as_ref().map_or_else(|failed| failed.exit(name), |_| Exit::Ok);
     log(name, to, delivered);
     if context.json {
         let delivered = delivered.as_ref().ok();

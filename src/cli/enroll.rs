@@ -1,8 +1,6 @@
 //! `handover sink enroll` and `handover logsink enroll`.
 
-use std::io::{BufRead as _, IsTerminal as _};
-
-use super::{Context, args::EnrollArgs, fail, show, sink::Sink};
+use super::{Context, args::EnrollArgs, ask, fail, show, sink::Sink};
 use crate::{
     config::{self, Config, Place, Surroundings},
     remote::{self, Tools},
@@ -112,7 +110,7 @@ fn pin(context: &Context, args: &EnrollArgs, host: &remote::ssh::Host) -> Result
         say(context, &format!("the host key {} is pinned in {shown}", key.fingerprint));
         return Ok(());
     }
-    let key = chosen(args, &keys)?;
+    let key = chosen(context, args, &keys)?;
     match enroll::pin(file, &known_as, key) {
         Err(e @ Error::OtherPinned { .. }) => Err((
             Exit::VerificationFailed,
@@ -128,7 +126,7 @@ fn pin(context: &Context, args: &EnrollArgs, host: &remote::ssh::Host) -> Result
     }
 }
 
-fn chosen<'a>(args: &EnrollArgs, keys: &'a [HostKey]) -> Result<&'a HostKey, Failed> {
+fn chosen<'a>(context: &Context, args: &EnrollArgs, keys: &'a [HostKey]) -> Result<&'a HostKey, Failed> {
     let offered = || keys.iter().map(|key| key.fingerprint.as_str()).collect::<Vec<_>>().join(", ");
     if let Some(wanted) = &args.fingerprint {
         return keys.iter().find(|key| key.fingerprint == *wanted).ok_or_else(|| {
@@ -154,18 +152,17 @@ fn chosen<'a>(args: &EnrollArgs, keys: &'a [HostKey]) -> Result<&'a HostKey, Fai
         "  compare on the host itself: ssh-keygen -lf /etc/ssh/ssh_host_{}_key.pub",
         kind.split('-').next().unwrap_or_default()
     ));
-    if !std::io::stdin().is_terminal() {
-        let text =
-            format!("nobody is here to compare: give --fingerprint {}, if that is right", first.fingerprint);
-        return Err((Exit::Usage, text));
+    match ask::answer(context, "is it the same? [y/N]").as_deref() {
+        Some("y" | "Y" | "yes") => Ok(first),
+        Some(_) => Err((Exit::Usage, "nothing was pinned".to_owned())),
+        None => {
+            let text = format!(
+                "nobody is here to compare: give --fingerprint {}, if that is right",
+                first.fingerprint
+            );
+            Err((Exit::Usage, text))
+        }
     }
-    show::talk("is it the same? [y/N]");
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    if read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
-        return Ok(first);
-    }
-    Err((Exit::Usage, "nothing was pinned".to_owned()))
 }
 
 /// The first connection: what does not work yet is said with the next step, and is no failure of the enrolment.

@@ -1,5 +1,7 @@
 //! `handover explain NAME ID`: the life of one generation, from all that this host knows and may ask.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use super::{
@@ -97,7 +99,9 @@ fn sides<'a>(config: &'a Config, name: &Name) -> Result<Vec<Side<'a>>, Exit> {
     if sides.is_empty() {
         let own = config.source.iter().map(|source| source.name.to_string());
         let others = config.sinks().flat_map(|sink| sink.sources.iter().map(|s| s.name.to_string()));
-        let names: Vec<String> = own.chain(others).collect();
+        // One that is fetched by both sinks is one name.
+        let names: BTreeSet<String> = own.chain(others).collect();
+        let names: Vec<String> = names.into_iter().collect();
         let text = format!("there is no source {name} in the configuration; there are: {}", names.join(", "));
         return Err(fail(Exit::Usage, &text));
     }

@@ -2,13 +2,17 @@
 
 mod alarm;
 pub mod args;
+mod ask;
 mod authorize;
 mod check;
+mod configuration;
+mod daemon;
 mod deliver;
 mod enroll;
 mod explain;
 mod extras;
 mod gate;
+mod health;
 mod live;
 mod logsink;
 pub mod metrics;
@@ -16,6 +20,7 @@ mod monitor;
 mod progress;
 pub mod prometheus;
 mod restore;
+mod schedule;
 mod setup;
 mod show;
 mod sink;
@@ -72,6 +77,9 @@ pub(crate) fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
+/// Where the image lets a user have a name who has none.
+const USERS: &str = "HANDOVER_USERS";
+
 /// Parses the command line, runs what it asks for, and gives the exit code.
 pub fn main() -> ExitCode {
     let args: Vec<std::ffi::OsString> = std::env::args_os().collect();
@@ -79,6 +87,11 @@ pub fn main() -> ExitCode {
         return code;
     }
     sys::limits::raise_open_files();
+    if let Some(folder) = std::env::var_os(USERS)
+        && let Err(e) = sys::users::name_ourselves(Path::new(&folder))
+    {
+        show::talk(&format!("warning: this user has no name, and ssh will not start: {e}"));
+    }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(e) => {
@@ -97,7 +110,8 @@ pub fn main() -> ExitCode {
     {
         return restore::gate(args);
     }
-    if let Err(e) = sys::signals::listen() {
+    // A daemon listens to more, and not before it is one.
+    if let Err(e) = if is_daemon(&cli) { Ok(()) } else { sys::signals::listen() } {
         show::talk(&format!("handover: cannot listen to signals: {e}"));
         return ExitCode::from(Exit::Internal.code());
     }
@@ -115,6 +129,17 @@ pub fn main() -> ExitCode {
     } else {
         exit.code()
     })
+}
+
+fn is_daemon(cli: &Cli) -> bool {
+    match &cli.role {
+        Role::Source(args) => matches!(args.action, Some(args::SourceAction::Daemon(_))),
+        Role::Sink(args) => matches!(args.action, Some(args::SinkAction::Daemon(_))),
+        Role::Logsink(args) => {
+            matches!(args.action, Some(args::LogsinkAction::Same(args::SinkAction::Daemon(_))))
+        }
+        _ => false,
+    }
 }
 
 fn is_for_nagios(cli: &Cli) -> bool {
@@ -141,7 +166,9 @@ fn dispatch(context: &Context, cli: Cli) -> Exit {
         Role::Restore(args) => restore::dispatch(context, *args),
         Role::Check { send_test_mail: true, .. } => check::mail(context),
         Role::Check { live, .. } => check::run(context, live),
+        Role::Configuration { word } => configuration::run(context, word.as_deref()),
         Role::Explain { name, id } => explain::run(context, &name, &id),
+        Role::Health => health::run(context),
         Role::Completions { shell } => extras::completions(shell),
         Role::Man { dir } => extras::man(Path::new(&dir)),
     }

@@ -58,12 +58,19 @@ pub(super) fn of_source(standing: &source::Standing, alarm_after: Duration, now:
         ("generations", standing.stored.len() as i64, "", None),
     ];
     perf.extend(age);
+    perf.extend(
+        standing.drill.as_ref().map(|drill| ("drill_age", now.duration_since(drill.at).as_secs(), "s", None)),
+    );
+    let drill = standing
+        .drill
+        .as_ref()
+        .map_or_else(String::new, |drill| format!(", last drill {} ago", show::age(drill.at, now)));
     let age = standing.collected_at.map_or_else(|| "never".to_owned(), |at| show::age(at, now));
     View {
         source: standing.source.clone(),
         level: standing.level,
         concerns: standing.concerns.clone(),
-        well: format!("newest collected {age} ago, {} waiting", standing.waiting.len()),
+        well: format!("newest collected {age} ago, {} waiting{drill}", standing.waiting.len()),
         perf,
         samples: metrics::of_source(standing, alarm_after, now),
     }
@@ -96,13 +103,18 @@ pub(super) fn of_sink(
     }
 }
 
+/// The worst of all; of none it is not known.
+pub(super) fn level(views: &[View]) -> Level {
+    let start = if views.is_empty() { Level::Unknown } else { Level::Ok };
+    views.iter().fold(start, |level, view| level.worst(view.level))
+}
+
 /// Answers a monitoring system.
 pub(super) fn tell(context: &Context, how: &StatusArgs, views: &[View]) -> Exit {
     if let Some(file) = &how.prometheus {
         return write(file, views);
     }
-    let start = if views.is_empty() { Level::Unknown } else { Level::Ok };
-    let level = views.iter().fold(start, |level, view| level.worst(view.level));
+    let level = level(views);
     context.level.set(Some(level));
     show::data(&line(level, views));
     Exit::Ok
@@ -140,13 +152,7 @@ fn write(file: &Path, views: &[View]) -> Exit {
 
 /// Nagios's line: what is wrong with each source and what to do next, or that all is well; then the numbers.
 fn line(level: Level, views: &[View]) -> String {
-    let ill: Vec<String> = views.iter().filter(|v| v.level != Level::Ok).map(ill).collect();
-    let said = match (ill.is_empty(), views) {
-        (false, _) => ill.join("; "),
-        (true, []) => "no source is enrolled yet".to_owned(),
-        (true, [one]) => format!("{}: {}", one.source, one.well),
-        (true, all) => format!("{} are well", show::count(all.len() as u64, "source", "sources")),
-    };
+    let said = summary(views);
     let number = |view: &View, (name, value, unit, critical): &Perf| {
         let critical = critical.map_or_else(String::new, |limit| limit.to_string());
         format!("'{}_{name}'={}{unit};;{critical};0", view.source, value.max(&0))
@@ -157,6 +163,17 @@ fn line(level: Level, views: &[View]) -> String {
     let said = said.replace('|', "/").replace(['\n', '\r'], " ");
     let bar = if numbers.is_empty() { "" } else { " | " };
     format!("HANDOVER {} - {said}{bar}{}", level.word(), numbers.join(" "))
+}
+
+/// What is wrong, or that all is well.
+pub(super) fn summary(views: &[View]) -> String {
+    let ill: Vec<String> = views.iter().filter(|v| v.level != Level::Ok).map(ill).collect();
+    match (ill.is_empty(), views) {
+        (false, _) => ill.join("; "),
+        (true, []) => "no source is enrolled yet".to_owned(),
+        (true, [one]) => format!("{}: {}", one.source, one.well),
+        (true, all) => format!("{} are well", show::count(all.len() as u64, "source", "sources")),
+    }
 }
 
 fn ill(view: &View) -> String {

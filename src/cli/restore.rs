@@ -2,6 +2,7 @@
 
 mod drill;
 mod gate;
+mod give_up;
 mod grant;
 mod kept;
 mod live;
@@ -32,7 +33,8 @@ pub(super) fn dispatch(context: &Context, args: RestoreArgs) -> Exit {
         RestoreAction::Grant(args) => Ok(grant::run(context, &args)),
         RestoreAction::Gate(_) => Err(fail(Exit::Usage, &"the gate is for a granted key alone")),
         RestoreAction::Drill(args) => drill::run(context, &args),
-        RestoreAction::Undo { dry_run, yes } => kept::undo(context, dry_run, yes),
+        RestoreAction::Undo { dry_run, yes, give_up: true } => give_up::run(context, dry_run, yes),
+        RestoreAction::Undo { dry_run, yes, give_up: false } => kept::undo(context, dry_run, yes),
         RestoreAction::Clean(args) => kept::clean(context, &args),
     };
     match done {
@@ -42,7 +44,7 @@ pub(super) fn dispatch(context: &Context, args: RestoreArgs) -> Exit {
 
 fn run(context: &Context, args: &RestoreRunArgs) -> Result<Exit, Exit> {
     match &args.to {
-        Some(to) => Ok(to::run(context, args, to)),
+        Some(to) => to::run(context, args, to),
         None => live::run(context, args),
     }
 }

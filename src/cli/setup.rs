@@ -1,12 +1,23 @@
 //! `handover source init`, `handover sink init`, `handover logsink init`: what is missing is made, and what is there is left as it is.
 
+mod remains;
+mod steps;
+
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use super::{Context, args::SourceUsers, authorize, fail, host, show, sink::Sink};
+use self::steps::Owner;
+pub(super) use self::steps::{Failed, Steps, configuration, of_system};
+use super::{
+    Context,
+    args::{ScheduleArgs, SinkInitArgs, SourceInitArgs},
+    authorize, fail, host, schedule,
+    schedule::Facts,
+    sink::Sink,
+};
 use crate::{
     config::{self, Config, Place, SinkRole},
     manifest::Channel,
@@ -14,7 +25,7 @@ use crate::{
     sink::{key, run},
     source::channels,
     store::{handover_point::HandoverPoint, sink_store::SinkStore},
-    sys::{self, Dir, accounts, child, durable, users},
+    sys::{self, Dir, child, users},
 };
 
 /// The user whom sinks log in as, where the home is the usual one.
@@ -22,138 +33,57 @@ const SOURCE_USER: &str = "dataBackupSource";
 /// The same for logs.
 const LOGS_USER: &str = "logBackupSource";
 
-/// Why something was not made: the exit code and the text.
-type Failed = (Exit, String);
-
-fn configuration(e: &dyn std::fmt::Display) -> Failed {
-    (Exit::Configuration, e.to_string())
-}
-
-fn of_system(e: &sys::Error) -> Failed {
-    (if e.is_storage() { Exit::Storage } else { Exit::Configuration }, e.to_string())
-}
-
-/// Says what is done, or would be.
-struct Steps<'a> {
-    context: &'a Context,
-    dry_run: bool,
-    any: bool,
-}
-
-impl<'a> Steps<'a> {
-    fn new(context: &'a Context, dry_run: bool) -> Self {
-        Self { context, dry_run, any: false }
-    }
-
-    fn say(&mut self, text: &dyn std::fmt::Display) {
-        self.any = true;
-        if self.dry_run {
-            show::talk(&format!("would {text}"));
-        } else if !self.context.quiet {
-            show::talk(&text.to_string());
-        }
-    }
-
-    fn end(&self, nothing: &str) -> Exit {
-        if !self.any && !self.context.quiet {
-            show::talk(nothing);
-        }
-        Exit::Ok
-    }
-
-    /// The user: the one that was named, or the usual one where the home is the usual one. `None` leaves all to whoever
-    /// runs this.
-    fn user(&mut self, named: Option<&str>, home: &Path, usual: &str, login: bool) -> Result<Owner, Failed> {
-        let name = match named {
-            Some(_) if !users::is_root() => {
-                let text = "only root can give folders to another user: leave --user out".to_owned();
-                return Err((Exit::Usage, text));
-            }
-            Some(name) => name,
-            None if users::is_root() && home == Path::new("/home").join(usual) => usual,
-            None => return Ok(Owner::Us),
-        };
-        for step in accounts::plan(name, home, login).map_err(|e| of_system(&e))? {
-            self.say(&step);
-            if !self.dry_run {
-                step.run().map_err(|e| configuration(&e))?;
-            }
-        }
-        match users::find(name).map_err(|e| of_system(&e))? {
-            Some(user) => Ok(Owner::User(user)),
-            None if self.dry_run => Ok(Owner::ToBeMade),
-            None => Err((Exit::Configuration, format!("the user {name} was made and is not in /etc/passwd"))),
-        }
-    }
-
-    /// A folder with its owner and mode.
-    fn folder(&mut self, path: &Path, owner: &Owner, mode: u32) -> Result<(), Failed> {
-        let shown = sys::show(path.as_os_str().as_encoded_bytes());
-        let (uid, gid) = owner.ids();
-        let dir = match Dir::open(path) {
-            Err(e) if e.is_not_found() => {
-                self.say(&format_args!("make the folder {shown}"));
-                if self.dry_run {
-                    return Ok(());
-                }
-                Dir::create_all(path, mode).map_err(|e| of_system(&e))?
-            }
-            other => other.map_err(|e| of_system(&e))?,
-        };
-        let stat = dir.stat_self().map_err(|e| of_system(&e))?;
-        if (stat.st_uid, stat.st_gid) != (uid, gid) && !matches!(owner, Owner::ToBeMade) {
-            self.say(&format_args!("give {shown} to user {uid}, group {gid}"));
-            if !self.dry_run {
-                dir.give_to(uid, gid).map_err(|e| of_system(&e))?;
-            }
-        }
-        if stat.st_mode & 0o7777 != mode {
-            self.say(&format_args!("set the mode of {shown} to {mode:04o}"));
-            if !self.dry_run {
-                dir.set_mode(mode).map_err(|e| of_system(&e))?;
-            }
-        }
-        match path.parent().filter(|_| !self.dry_run) {
-            Some(parent) => {
-                Dir::open(parent).and_then(|dir| durable::sync_dir(&dir)).map_err(|e| of_system(&e))
-            }
-            None => Ok(()),
-        }
-    }
-}
-
-/// Whose what is made becomes.
-enum Owner {
-    /// Of whoever runs this.
-    Us,
-    /// Of a user who is there.
-    User(users::User),
-    /// Of a user who would be made.
-    ToBeMade,
-}
-
-impl Owner {
-    fn ids(&self) -> (u32, u32) {
-        match self {
-            Self::User(user) => (user.uid, user.gid),
-            Self::Us | Self::ToBeMade => (users::euid(), users::egid()),
-        }
-    }
-}
-
 /// `handover source init`.
-pub(super) fn source(context: &Context, source: &config::Source, users: &SourceUsers, dry_run: bool) -> Exit {
-    let mut steps = Steps::new(context, dry_run);
+pub(super) fn source(
+    context: &Context,
+    config: &Config,
+    source: &config::Source,
+    args: &SourceInitArgs,
+) -> Exit {
+    let mut steps = Steps::new(context, args.dry_run);
+    match make_all_of_source(&mut steps, config, source, args) {
+        Ok(()) => {
+            let exit = steps.end("nothing to do: all is as it should be");
+            remains::of_source(context, source);
+            exit
+        }
+        Err((exit, text)) => fail(exit, &text),
+    }
+}
+
+fn make_all_of_source(
+    steps: &mut Steps<'_>,
+    config: &Config,
+    source: &config::Source,
+    args: &SourceInitArgs,
+) -> Result<(), Failed> {
     for (channel, home) in channels(source) {
         let (named, usual) = match channel {
-            Channel::Data => (users.user.as_deref(), SOURCE_USER),
-            Channel::Logs => (users.logs_user.as_deref(), LOGS_USER),
+            Channel::Data => (args.users.user.as_deref(), SOURCE_USER),
+            Channel::Logs => (args.users.logs_user.as_deref(), LOGS_USER),
         };
-        if let Err((exit, text)) = make_source(&mut steps, channel, home, (named, usual)) {
-            return fail(exit, &text);
-        }
+        make_source(steps, channel, home, (named, usual))?;
     }
-    steps.end("nothing to do: all is as it should be")
+    if users::is_root() && Dir::open(&config.state).is_err() {
+        steps.folder(&config.state, &Owner::Us, 0o755)?;
+    }
+    let logs = source.logs.as_ref().map(|logs| ("/home/logBackupSource", logs.home.as_path()));
+    let data = ("/home/dataBackupSource", source.home.as_path());
+    let homes = std::iter::once(data).chain(logs).collect();
+    make_schedule(steps, config, &args.schedule, ("source", homes, None))
+}
+
+type Usual<'a> = (&'static str, Vec<(&'static str, &'a Path)>, Option<(&'static str, String)>);
+
+fn make_schedule(
+    steps: &mut Steps<'_>,
+    config: &Config,
+    args: &ScheduleArgs,
+    (role, homes, user): Usual<'_>,
+) -> Result<(), Failed> {
+    let handover = authorize::own_path().map_err(|e| configuration(&e))?;
+    let (config, state) = (config.file.as_path(), config.state.as_path());
+    schedule::install(steps, args, &Facts { role, handover: &handover, config, state, homes, user })
 }
 
 /// One channel's home.
@@ -177,7 +107,7 @@ fn make_source(
     changes.iter().for_each(|change| steps.say(change));
     match owner {
         // Root's, so that the transport user cannot let anybody in by itself.
-        Owner::User(_) | Owner::ToBeMade if users::is_root() => {
+        Owner::User(_) | Owner::ToBeMade(_) if users::is_root() => {
             steps.folder(&home.join(".ssh"), &Owner::Us, 0o755)
         }
         _ => Ok(()),
@@ -185,18 +115,18 @@ fn make_source(
 }
 
 /// `handover sink init`, or that of the logs.
-pub(super) fn sink(
-    context: &Context,
-    config: &Config,
-    sink: &Sink<'_>,
-    user: Option<&str>,
-    dry_run: bool,
-) -> Exit {
-    let mut steps = Steps::new(context, dry_run);
-    match make_sink(&mut steps, config, sink, user) {
+pub(super) fn sink(context: &Context, config: &Config, sink: &Sink<'_>, args: &SinkInitArgs) -> Exit {
+    let mut steps = Steps::new(context, args.dry_run);
+    let made = make_sink(&mut steps, config, sink, args.user.as_deref()).and_then(|(keys, user)| {
+        let role = sink.config.role;
+        let homes = vec![(role.usual_home(), sink.config.home.as_path())];
+        make_schedule(&mut steps, config, &args.schedule, (role.name(), homes, Some((role.user(), user))))?;
+        Ok(keys)
+    });
+    match made {
         Ok(keys) => {
             let exit = steps.end("nothing to do: the store is ready");
-            tell_keys(context, sink.config.role, &keys);
+            remains::of_sink(context, sink.config, &keys);
             exit
         }
         Err((exit, text)) => fail(exit, &text),
@@ -208,7 +138,7 @@ fn make_sink(
     config: &Config,
     sink: &Sink<'_>,
     user: Option<&str>,
-) -> Result<Vec<PathBuf>, Failed> {
+) -> Result<(Vec<PathBuf>, String), Failed> {
     let (home, role) = (&sink.config.home, sink.config.role);
     // A source on this host can be read by root alone: then the sink is root's.
     let here = sink.config.sources.iter().any(|source| matches!(source.place, Place::Path(_)));
@@ -232,7 +162,7 @@ fn make_sink(
     }
     if let Owner::Us = owner {
         make_store(steps, sink)?;
-        return Ok(keys);
+        return Ok((keys, owner.name()));
     }
     steps.folder(home, &owner, 0o700)?;
     if Dir::open(&config.state).is_err() {
@@ -243,7 +173,7 @@ fn make_sink(
         Owner::User(user) if !steps.dry_run => make_store_as(steps, sink, user)?,
         _ => steps.say(&format_args!("make the store in {}", sys::show(home.as_os_str().as_encoded_bytes()))),
     }
-    Ok(keys)
+    Ok((keys, owner.name()))
 }
 
 /// A store that was made once is only opened: an empty folder where its disk is not mounted must not become another.
@@ -280,6 +210,8 @@ fn make_store_as(steps: &mut Steps<'_>, sink: &Sink<'_>, user: &users::User) -> 
         steps.context.config.to_string_lossy().as_ref(),
         sink.config.role.name(),
         "init",
+        "--schedule",
+        "none",
     ]
     .map(str::to_owned)
     .to_vec();
@@ -290,28 +222,4 @@ fn make_store_as(steps: &mut Steps<'_>, sink: &Sink<'_>, user: &users::User) -> 
         steps.say(&format_args!("the store in {home} is ready, as user {}", user.name));
     }
     Ok(())
-}
-
-fn tell_keys(context: &Context, role: SinkRole, keys: &[PathBuf]) {
-    if context.quiet {
-        return;
-    }
-    let channel = match role {
-        SinkRole::Data => "",
-        SinkRole::Logs => " --channel logs",
-    };
-    for identity in keys {
-        // In a dry run there may be none.
-        let Ok(public) = key::public(identity) else { continue };
-        show::talk("on each source, as root:");
-        show::data(&format!(
-            "echo '{}' | handover source authorize{channel} -",
-            sys::show(public.as_bytes())
-        ));
-    }
-    if !keys.is_empty() {
-        show::talk(
-            "it delivers backups by another key, which a host grants when it is needed: `handover sink deliver NAME --show-key`",
-        );
-    }
 }

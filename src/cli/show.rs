@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
+pub use crate::sys::room::human as size;
 use comfy_table::{CellAlignment, Table, presets};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -58,7 +59,10 @@ pub fn findings(name: &str, findings: &[Finding], quiet: bool) {
         }
     }
     // One for each trouble; under cron it becomes a mail where no other is configured.
-    notify::alarms(name, findings).iter().for_each(|alarm| talk(&format!("error: {}", alarm.body)));
+    for alarm in notify::alarms(name, findings) {
+        let word = if alarm.kind.exit() == Exit::Ok { "warning" } else { "error" };
+        talk(&format!("{word}: {}", alarm.body));
+    }
 }
 
 /// Says where the time of a source's run went.
@@ -86,24 +90,6 @@ pub fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
         }
     }
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
-}
-
-/// A number of bytes for people, in binary units.
-pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
-    let mut unit = 0;
-    let mut scaled = bytes;
-    let mut rest = 0;
-    while scaled >= 1024 && unit + 1 < UNITS.len() {
-        rest = scaled % 1024;
-        scaled /= 1024;
-        unit += 1;
-    }
-    if unit == 0 || scaled >= 100 {
-        format!("{scaled} {}", UNITS[unit])
-    } else {
-        format!("{scaled}.{} {}", rest * 10 / 1024, UNITS[unit])
-    }
 }
 
 /// How long ago something was, for people.

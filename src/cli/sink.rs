@@ -3,19 +3,24 @@
 mod back;
 mod content;
 mod fetch;
+mod forget;
 mod list;
+mod pin;
 mod prune;
+mod rename;
 mod status;
+mod trust;
 mod verify;
 
 use std::{path::PathBuf, sync::Arc};
 
 pub(super) use self::fetch::{connect, host_of};
-use super::{Context, alarm::What, args::SinkAction, deliver, enroll, fail, setup, show, watch};
+pub(super) use self::status::views;
+use super::{Context, alarm::What, args::SinkAction, daemon, deliver, enroll, fail, setup, show, watch};
 use crate::{
     config::{self, Config, Place, SinkRole, SinkSource},
     report::Exit,
-    sink::{run, status::lock_file},
+    sink::run,
     store::{self, SourceStore, sink_store::SinkStore},
     sys::{Dir, child, lock, name::Name, users},
 };
@@ -65,23 +70,41 @@ impl Sink<'_> {
 
     /// What it keeps of a source, to look at.
     pub(super) fn kept(&self, name: &Name) -> Result<Arc<SourceStore>, Exit> {
-        self.one(name)?;
         let (store, _) = self.open()?;
+        self.known(&store, name)?;
         store.source(name).map_err(|e| self.refuse(&e))
+    }
+
+    /// Ends a command for a source that is neither configured nor has anything in the store.
+    fn known(&self, store: &SinkStore, name: &Name) -> Result<(), Exit> {
+        if !store.sources().map_err(|e| self.refuse(&e))?.contains(name) {
+            self.one(name)?;
+        }
+        Ok(())
+    }
+
+    /// The names of those that were asked for; without one, of all that are configured or have anything in the store.
+    pub(super) fn names(&self, store: &SinkStore, names: &[Name]) -> Result<Vec<Name>, Exit> {
+        if !names.is_empty() {
+            names.iter().try_for_each(|name| self.known(store, name))?;
+            return Ok(names.to_vec());
+        }
+        let mut all: Vec<Name> = self.config.sources.iter().map(|source| source.name.clone()).collect();
+        let stored = store.sources().map_err(|e| self.refuse(&e))?;
+        all.extend(stored.into_iter().filter(|name| !self.is_configured(name)));
+        Ok(all)
+    }
+
+    /// Whether it is fetched from.
+    pub(super) fn is_configured(&self, name: &Name) -> bool {
+        self.config.sources.iter().any(|source| source.name == *name)
     }
 
     /// What it keeps of a source, locked against runs while a subcommand of this name changes it.
     pub(super) fn locked(&self, name: &Name, action: &str) -> Result<(Arc<SourceStore>, lock::Lock), Exit> {
-        self.one(name)?;
         let (store, state) = self.open()?;
-        let what = format!("handover {} {action}", self.config.role);
-        let lock = match lock::try_exclusive(&state.join(lock_file(name.as_str())), &what) {
-            Ok(lock::Attempt::Held(lock)) => lock,
-            Ok(lock::Attempt::Busy(who)) => {
-                return Err(fail(Exit::Busy, &format!("{name}: another run holds the lock: {who}")));
-            }
-            Err(e) => return Err(self.refuse(&e.into())),
-        };
+        self.known(&store, name)?;
+        let lock = self.lock(&state, name, action)?;
         Ok((store.source(name).map_err(|e| self.refuse(&e))?, lock))
     }
 
@@ -102,10 +125,11 @@ pub(super) fn dispatch(context: &Context, role: SinkRole, action: SinkAction) ->
     if let SinkAction::Verify { path: Some(path), .. } = &action {
         return verify::path(context, role, path);
     }
-    let sets_up = matches!(action, SinkAction::Init { .. } | SinkAction::Enroll(_));
+    let sets_up = matches!(action, SinkAction::Init(_) | SinkAction::Enroll(_) | SinkAction::Rename(_));
     let unattended = match &action {
         SinkAction::Run(args) if !args.dry_run => Some("run"),
         SinkAction::Watch { .. } => Some("watch"),
+        SinkAction::Daemon(args) if !args.dry_run => Some("daemon"),
         _ => None,
     };
     let what = unattended.map(|action| What { role: role.name(), action });
@@ -135,23 +159,31 @@ pub(super) fn with_sink(
 fn act(context: &Context, config: &Config, sink: &Sink<'_>, action: SinkAction) -> Outcome {
     match action {
         SinkAction::Run(args) => fetch::fetch(context, config, sink, &args),
-        SinkAction::Init { user, dry_run } => {
-            Ok(setup::sink(context, config, sink, user.as_deref(), dry_run))
-        }
+        SinkAction::Init(args) => Ok(setup::sink(context, config, sink, &args)),
         SinkAction::Enroll(args) => Ok(enroll::run(context, config, sink, &args)),
         SinkAction::Status { names, how } => status::status(context, sink, &names, &how),
         SinkAction::Watch { names } => watch::sink(context, config, sink, &names),
+        SinkAction::Daemon(args) => Ok(daemon::sink(context, sink.config.role, &args)),
         SinkAction::List { names } => list::list(context, sink, &names),
-        SinkAction::Ls { name, id, path } => content::ls(context, sink, &name, &id, path.as_deref()),
+        SinkAction::Ls { name, which, path } => content::list(context, sink, &name, which, path),
         SinkAction::Find { name, pattern } => content::find(context, sink, &name, &pattern),
         SinkAction::Diff { name, old, new } => content::diff(context, sink, &name, &old, &new),
         SinkAction::Dump { name, id, path } => content::dump(sink, &name, &id, &path),
-        SinkAction::Verify { name, id, .. } => verify::all(context, sink, name.as_ref(), &id),
+        SinkAction::Verify { name, id, heal, from, .. } => {
+            let heal = heal.then_some(verify::Heal { from });
+            verify::all(context, sink, name.as_ref(), &id, heal.as_ref())
+        }
         SinkAction::Prune { names, dry_run: true } => prune::plan(context, sink, &names),
         SinkAction::Prune { names, .. } => prune::now(context, sink, &names),
-        SinkAction::Undo { name, id } => back::undo(context, sink, &name, &id),
-        SinkAction::Pin { name, id, label, remove } => {
-            change(sink, &name, "pin", |store| if remove { store.unpin(&id) } else { store.pin(&id, &label) })
+        SinkAction::Undo { name, id, all: _, dry_run } => {
+            back::undo(context, sink, &name, id.as_ref(), dry_run)
+        }
+        SinkAction::Forget(args) => forget::run(context, sink, &args),
+        SinkAction::Rename(args) => rename::run(context, config, sink, &args),
+        SinkAction::Trust { name, id, dry_run } => trust::trust(context, sink, &name, id.as_ref(), dry_run),
+        SinkAction::Pin { name, id, label, remove, dry_run } => {
+            let label = (!remove).then_some(label.as_str());
+            pin::pin(context, sink, &name, &id, label, dry_run)
         }
         SinkAction::Deliver(args) => deliver::run(context, sink, &args),
         SinkAction::Quarantine { action } => back::quarantine(context, sink, &action),
@@ -182,15 +214,4 @@ pub(super) fn as_owner(sink: &config::Sink) -> Result<(), Exit> {
     let args: Vec<_> = std::env::args_os().collect();
     let why = child::go_on_as(&user, &args);
     Err(fail(Exit::Configuration, &format!("cannot go on as {}: setpriv: {why}", user.name)))
-}
-
-fn change(
-    sink: &Sink<'_>,
-    name: &Name,
-    action: &str,
-    act: impl FnOnce(&SourceStore) -> store::Result<()>,
-) -> Outcome {
-    let (store, _lock) = sink.locked(name, action)?;
-    act(&store).map_err(|e| sink.refuse(&e))?;
-    Ok(Exit::Ok)
 }

@@ -13,7 +13,7 @@ use super::{
     Context, alarm,
     alarm::What,
     args::{SourceAction, SourceArgs, StatusArgs},
-    authorize, fail, host,
+    authorize, daemon, fail, host,
     monitor::{self, View},
     progress::Display,
     setup, show, watch,
@@ -35,6 +35,9 @@ use crate::{
 
 pub(super) fn dispatch(context: &Context, args: SourceArgs) -> Exit {
     let action = args.action.unwrap_or(SourceAction::Run(args.run));
+    if let SourceAction::Daemon(args) = &action {
+        return daemon::source(context, args);
+    }
     let what = match &action {
         SourceAction::Run(args) if !args.dry_run => Some(RUN),
         SourceAction::Watch => Some(watch::SOURCE),
@@ -51,12 +54,26 @@ pub(super) fn dispatch(context: &Context, args: SourceArgs) -> Exit {
     match action {
         SourceAction::Run(args) if args.dry_run => dry_run(&config, source),
         SourceAction::Run(args) => collect(context, &config, source, args.timings),
-        SourceAction::Init { users, dry_run } => setup::source(context, source, &users, dry_run),
+        SourceAction::Init(args) => setup::source(context, &config, source, &args),
         SourceAction::Authorize(args) => authorize::run(context, source, &args),
         SourceAction::Gate(_) => fail(Exit::Usage, &"the gate is for the key of a sink alone"),
-        SourceAction::Undo { id, dry_run } => undo::run(context, &state(&config), source, &id, dry_run),
+        SourceAction::Discard(args) => {
+            let state = state(&config);
+            match undo::At::new(&state, source, args.channel) {
+                Ok(at) => undo::discard(context, &at, &args),
+                Err(exit) => exit,
+            }
+        }
+        SourceAction::Undo { id, channel, dry_run } => {
+            let state = state(&config);
+            match undo::At::new(&state, source, channel) {
+                Ok(at) => undo::run(context, &at, &id, dry_run),
+                Err(exit) => exit,
+            }
+        }
         SourceAction::Status(how) => show_status(context, &config, source, &how),
         SourceAction::Watch => watch::source(context, &config, source),
+        SourceAction::Daemon(_) => fail(Exit::Internal, &"the daemon reads its own configuration"),
     }
 }
 
@@ -215,25 +232,32 @@ struct Shown<'a> {
     logs: Option<&'a Standing>,
 }
 
+/// How each channel stands, for monitoring: one that cannot be looked at hides no other.
+pub(super) fn views(config: &Config, source: &config::Source, now: jiff::Timestamp) -> Vec<View> {
+    let state = state(config);
+    let view = |place: status::Place<'_>| match status::standing(&place, now) {
+        Ok(standing) => monitor::of_source(&standing, place.alarm_after, now),
+        Err(e) => {
+            let finding = finding_of(&e.into(), source.name.as_str());
+            View::failed("source", place.channel, source.name.as_str(), &finding)
+        }
+    };
+    places(source, &state).into_iter().map(view).collect()
+}
+
 fn show_status(context: &Context, config: &Config, source: &config::Source, how: &StatusArgs) -> Exit {
     let (now, state) = (clock::now(), state(config));
-    let (mut standings, mut views) = (Vec::new(), Vec::new());
-    for place in places(source, &state) {
-        match status::standing(&place, now) {
-            Ok(standing) => {
-                views.push(monitor::of_source(&standing, place.alarm_after, now));
-                standings.push(standing);
-            }
-            Err(e) if how.is_for_people() => return fail(Exit::Configuration, &e),
-            Err(e) => {
-                let finding = finding_of(&e.into(), source.name.as_str());
-                views.push(View::failed("source", place.channel, source.name.as_str(), &finding));
-            }
-        }
-    }
     if !how.is_for_people() {
-        return monitor::tell(context, how, &views);
+        return monitor::tell(context, how, &views(config, source, now));
     }
+    let standings = places(source, &state).into_iter().map(|place| status::standing(&place, now)).collect();
+    let standings: Vec<Standing> = match standings {
+        Ok(standings) => standings,
+        Err(e) => {
+            let e: crate::store::Error = e;
+            return fail(Exit::Configuration, &e);
+        }
+    };
     if let (true, Some(first)) = (context.json, standings.first()) {
         let logs = standings.iter().find(|standing| standing.channel == Channel::Logs);
         return show::json(&Shown { first, logs });
@@ -272,6 +296,13 @@ fn table(standing: &Standing, now: jiff::Timestamp) {
     show::data(&format!("last attempt: {}{how}", ago(attempt.map(|run| run.finished))));
     show::data(&format!("last success: {}", ago(standing.last_success_at)));
     show::data(&format!("newest data that a sink has: {}", ago(standing.accepted_at)));
+    if standing.channel == Channel::Data {
+        let how = standing.drill.as_ref().map_or_else(String::new, |drill| {
+            let word = if drill.ok { "can be restored" } else { "COULD NOT be restored" };
+            format!(": {} {word}, tried in {} s", drill.id, drill.seconds)
+        });
+        show::data(&format!("last drill: {}{how}", ago(standing.drill.as_ref().map(|drill| drill.at))));
+    }
     if let Activity::Running { began } = standing.activity {
         show::data(&format!("a run is at work, for {}", show::age(began, now)));
     }

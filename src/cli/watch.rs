@@ -72,7 +72,7 @@ fn of_point(name: &str, seen: store::Result<watch::Seen>) -> Watched {
                 looked = looked.and_before(Kind::PreviousTransport, time);
             }
             if seen.has_room {
-                looked = looked.and(Kind::HandoverPointFull);
+                looked = looked.and(Kind::HandoverPointFull).and(Kind::LogsFull);
             }
             Watched { name, findings: seen.findings, looked }
         }

@@ -7,6 +7,7 @@
 //!
 //! Every key is described in `docs/configuration.md`; a test compares.
 
+mod anomaly;
 mod dump;
 mod element;
 mod error;
@@ -16,8 +17,10 @@ mod logs;
 mod mail;
 mod ping;
 mod place;
+pub mod reference;
 mod reserve;
 mod restore;
+mod schedule;
 mod secrets;
 mod sink;
 mod sink_role;
@@ -37,6 +40,7 @@ use std::{
 
 use toml::de::DeTable;
 
+pub use anomaly::Anomaly;
 pub use dump::{Dump, Output};
 pub use element::{Element, ElementKind};
 pub use error::{Errors, Problem};
@@ -48,6 +52,7 @@ pub use ping::{Ping, PingRole, PingUrl};
 pub use place::{Host, Place};
 pub use reserve::Reserve;
 pub use restore::{GENERATION, Restore};
+pub use schedule::{Cron, Rhythm, Schedule};
 pub use secrets::without_secrets;
 pub use sink::{Sandbox, Sink, Verify};
 pub use sink_role::SinkRole;
@@ -72,7 +77,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const ALARM_AFTER: Duration = Duration::from_secs(26 * 3600);
 
 /// Every table of the file with its known keys.
-pub const TABLES: [(&str, &[&str]); 13] = [
+pub const TABLES: [(&str, &[&str]); 14] = [
     ("the top of the file", &["state", "mail", "ping", "source", "sink", "logsink", "restore"]),
     (mail::HEADER, mail::KEYS),
     (ping::HEADER, ping::KEYS),
@@ -82,10 +87,11 @@ pub const TABLES: [(&str, &[&str]); 13] = [
     (restore::HEADER, restore::KEYS),
     ("[sink]", sink::KEYS),
     ("[[sink.source]]", sink_source::KEYS),
-    ("[logsink]", sink::KEYS),
-    ("[[logsink.source]]", sink_source::KEYS),
+    ("[logsink]", sink::LOG_KEYS),
+    ("[[logsink.source]]", sink_source::LOG_KEYS),
     ("keep = { .. }", keep::KEEP),
     ("limits = { .. }", keep::LIMITS),
+    ("anomaly = { .. }", anomaly::KEYS),
 ];
 
 /// Whose sections are read: a role is not stopped by a mistake in another one's.
@@ -180,6 +186,15 @@ impl Config {
 
 /// Reads a file for a role. All mistakes that concern the role are reported at once.
 pub fn load(file: &Path, surroundings: &Surroundings, role: Role) -> Result<Config, Errors> {
+    load_with_text(file, surroundings, role).map(|(config, _)| config)
+}
+
+/// As [`load`], with the text that was read: it may hold secrets.
+pub fn load_with_text(
+    file: &Path,
+    surroundings: &Surroundings,
+    role: Role,
+) -> Result<(Config, Vec<u8>), Errors> {
     let bytes = read_bytes(file)?;
     let text = match std::str::from_utf8(&bytes) {
         Ok(text) => text,
@@ -190,7 +205,8 @@ pub fn load(file: &Path, surroundings: &Surroundings, role: Role) -> Result<Conf
             return Err(problem.into());
         }
     };
-    parse(text, file, surroundings, role)
+    let config = parse(text, file, surroundings, role)?;
+    Ok((config, bytes))
 }
 
 fn read_bytes(file: &Path) -> Result<Vec<u8>, Errors> {
@@ -259,7 +275,7 @@ fn resolve(
     });
     let pings = pings.collect();
     let [sink, logsink] = SinkRole::ALL.map(|role| {
-        let table = root.section(role.name(), role.header(), sink::KEYS)?;
+        let table = root.section(role.name(), role.header(), sink::keys(role))?;
         let sink = Sink::read(role, &table);
         table.refuse_unknown();
         own.push(sink.home.clone());

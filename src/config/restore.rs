@@ -9,7 +9,9 @@ use super::{
 };
 
 pub(super) const HEADER: &str = "[restore]";
-pub(super) const KEYS: &[&str] = &["home", "procedure"];
+pub(super) const KEYS: &[&str] = &["home", "procedure", "keep_restored"];
+/// Generations in `restored/` that stay.
+const KEEP_RESTORED: u32 = 1;
 /// What stands for the generation's folder in the procedure.
 pub const GENERATION: &str = "{generation}";
 
@@ -21,6 +23,8 @@ pub struct Restore {
     /// The application's own procedure, run instead of the steps of the elements; `{generation}` stands for the folder of
     /// the proven generation.
     pub procedure: Option<Command>,
+    /// Generations in `restored/` that stay, the newest.
+    pub keep_restored: u32,
 }
 
 /// The section as it is written.
@@ -28,6 +32,7 @@ pub struct Restore {
 pub(super) struct Written {
     home: Option<PathBuf>,
     procedure: Option<Command>,
+    keep_restored: Option<u32>,
 }
 
 impl Written {
@@ -35,13 +40,20 @@ impl Written {
     pub(super) fn read(table: &Table<'_>, own: &mut Vec<PathBuf>) -> Self {
         let home = table.optional("home", value::home);
         own.extend(home.clone());
-        Self { home, procedure: table.optional("procedure", procedure) }
+        let why = "0 keeps none";
+        let count = |given: &Given<'_>| value::count(given, 0..=u32::MAX, why, KEEP_RESTORED);
+        let keep_restored = table.optional("keep_restored", count);
+        Self { home, procedure: table.optional("procedure", procedure), keep_restored }
     }
 
     /// With its default: the home of `[source]`, if there is one.
     pub(super) fn resolve(self, source: Option<&Path>) -> Restore {
         let default = source.unwrap_or_else(|| Path::new(source::HOME));
-        Restore { home: self.home.unwrap_or_else(|| default.to_path_buf()), procedure: self.procedure }
+        Restore {
+            home: self.home.unwrap_or_else(|| default.to_path_buf()),
+            procedure: self.procedure,
+            keep_restored: self.keep_restored.unwrap_or(KEEP_RESTORED),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use super::{
-    Keep, Limits, Place, Reserve, SinkRole, SinkSource, sink_source,
+    Anomaly, Keep, Limits, Place, Reserve, Schedule, SinkRole, SinkSource, sink_source,
     table::{Given, Read, Table},
     value,
 };
@@ -27,8 +27,22 @@ pub(super) const KEYS: &[&str] = &[
     "limits",
     "identity",
     "known_hosts",
+    "schedule",
+    "every",
+    "jitter",
+    "watch_every",
     "source",
+    "anomaly",
 ];
+/// The keys of `[logsink]`: each generation of logs holds other lines, so nothing tells a strange one.
+pub(super) const LOG_KEYS: &[&str] = KEYS.split_at(KEYS.len() - 1).0;
+/// The keys of a role.
+pub(super) fn keys(role: SinkRole) -> &'static [&'static str] {
+    match role {
+        SinkRole::Data => KEYS,
+        SinkRole::Logs => LOG_KEYS,
+    }
+}
 /// So long the programs of a transport may say nothing while all is well.
 const SILENCE: Duration = Duration::from_secs(150);
 /// The most sources that are fetched at once.
@@ -47,6 +61,8 @@ pub struct Sink {
     pub keep_for: Duration,
     /// No more generations are taken from a source in a day; at least 1.
     pub max_per_day: u32,
+    /// What makes a generation suspicious, of a source that says nothing else.
+    pub anomaly: Anomaly,
     /// How long a condemned generation can be taken back.
     pub undo_for: Duration,
     /// What is hashed on arrival.
@@ -75,6 +91,8 @@ pub struct Sink {
     pub identity: Option<PathBuf>,
     /// The pinned host keys of a source on another host that names none itself.
     pub known_hosts: Option<PathBuf>,
+    /// When the role's daemon runs.
+    pub schedule: Schedule,
     /// Where it fetches from, with all that they inherit filled in; each with a name of its own. Before
     /// the first is enrolled there is none.
     pub sources: Vec<SinkSource>,
@@ -105,12 +123,13 @@ impl Sink {
     pub(super) fn read(role: SinkRole, table: &Table<'_>) -> Self {
         let mut sink = Self {
             role,
-            home: table.or("home", role.home().into(), value::home),
+            home: table.or("home", role.usual_home().into(), value::home),
             keep: Keep::read(table, role, Keep::last(role.keep())),
             keep_for: table.or("keep_for", Duration::ZERO, value::duration("7d")),
             max_per_day: table.or("max_per_day", role.max_per_day(), |given| {
                 value::count(given, 1..=u32::MAX, "nothing could be fetched then", role.max_per_day())
             }),
+            anomaly: Anomaly::read(table, role, Anomaly::default()),
             undo_for: table.or("undo_for", super::DAY, value::duration("24h")),
             verify: table.or("verify", Verify::Transferred, |given| {
                 let words =
@@ -133,6 +152,7 @@ impl Sink {
             limits: Limits::read(table, Limits::default()),
             identity: inherited(table, "identity"),
             known_hosts: inherited(table, "known_hosts"),
+            schedule: Schedule::read(table),
             sources: Vec::new(),
         };
         sink.sources = sources(table, &sink);
@@ -168,7 +188,7 @@ fn inherited(table: &Table<'_>, key: &'static str) -> Option<PathBuf> {
 
 fn sources(table: &Table<'_>, sink: &Sink) -> Vec<SinkSource> {
     let mut sources: Vec<SinkSource> = Vec::new();
-    let tables = table.sections("source", sink.role.source_header(), sink_source::KEYS);
+    let tables = table.sections("source", sink.role.source_header(), sink_source::keys(sink.role));
     for table in tables {
         let source = SinkSource::read(&table, sink);
         table.refuse_unknown();

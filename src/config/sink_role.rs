@@ -56,7 +56,7 @@ impl SinkRole {
     }
 
     /// Its home, if nothing else is said.
-    pub(super) fn home(self) -> &'static str {
+    pub fn usual_home(self) -> &'static str {
         match self {
             Self::Data => "/home/dataBackupSink",
             Self::Logs => "/home/logBackupSink",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Keep, Limits, Place, Sink,
+    Anomaly, Keep, Limits, Place, Sink, SinkRole,
     table::{Given, Read, Table},
     value,
 };
@@ -22,7 +22,18 @@ pub(super) const KEYS: &[&str] = &[
     "alarm_after",
     "bandwidth",
     "limits",
+    "anomaly",
 ];
+/// The keys of `[[logsink.source]]`.
+pub(super) const LOG_KEYS: &[&str] = KEYS.split_at(KEYS.len() - 1).0;
+
+/// The keys of a role.
+pub(super) fn keys(role: SinkRole) -> &'static [&'static str] {
+    match role {
+        SinkRole::Data => KEYS,
+        SinkRole::Logs => LOG_KEYS,
+    }
+}
 
 /// One source that a sink fetches from; what it does not say itself is the sink's.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +50,8 @@ pub struct SinkSource {
     pub bandwidth: Option<u64>,
     /// How much is taken from it.
     pub limits: Limits,
+    /// What makes a generation of it suspicious.
+    pub anomaly: Anomaly,
 }
 
 impl SinkSource {
@@ -52,6 +65,7 @@ impl SinkSource {
             alarm_after: table.or("alarm_after", sink.alarm_after, value::deadline("26h")),
             bandwidth: table.optional("bandwidth", bandwidth).or(sink.bandwidth),
             limits: Limits::read(table, sink.limits),
+            anomaly: Anomaly::read(table, sink.role, sink.anomaly),
             name: name?,
             place: place?,
         };

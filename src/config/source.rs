@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    Element, Logs, Reserve, Window, element, logs,
+    Element, Logs, Reserve, Schedule, Window, element, logs,
     table::Table,
     value::{self, Command},
 };
@@ -23,6 +23,10 @@ pub(super) const KEYS: &[&str] = &[
     "before",
     "after",
     "hook_timeout",
+    "schedule",
+    "every",
+    "jitter",
+    "watch_every",
     "element",
     "logs",
 ];
@@ -58,6 +62,8 @@ pub struct Source {
     pub after: Vec<Command>,
     /// Each command of `before` and `after` takes no longer.
     pub hook_timeout: Duration,
+    /// When `handover source daemon` runs.
+    pub schedule: Schedule,
     /// What is collected, in this order, each with a name of its own; none only where there are logs.
     pub elements: Vec<Element>,
     /// Logs, which go a way of their own.
@@ -99,6 +105,7 @@ impl Source {
             before: hooks(table, "before"),
             after: hooks(table, "after"),
             hook_timeout: table.or("hook_timeout", Duration::from_secs(600), value::deadline("10m")),
+            schedule: Schedule::read(table),
             elements,
             logs,
             name: name?,

@@ -213,6 +213,25 @@ pub fn allow(file: &Path, key: &PublicKey, binding: &Binding, dry_run: bool) -> 
     })
 }
 
+/// Takes the key's line for a gate out of the file, durably; false if it has none. Every other line stays as it is, also
+/// one of the same key that is bound to something else.
+pub fn remove(file: &Path, key: &PublicKey, to: To, dry_run: bool) -> Result<bool, Error> {
+    let is_it = |line: &str| {
+        line.starts_with("restrict,")
+            && line.contains(to.marker())
+            && match to {
+                To::Gate(channel) => line.contains(&format!("{GATE}{channel}")),
+                To::Restore(_) => true,
+            }
+            && line.split_whitespace().any(|word| word == key.blob)
+    };
+    edit(file, dry_run, |old| {
+        let stay: String = old.split_inclusive('\n').filter(|line| !is_it(line.trim_end())).collect();
+        let gone = stay != old;
+        Ok((stay, gone))
+    })
+}
+
 /// Reads the file, and writes what comes of it; nobody else of us changes it meanwhile. Without a change the file is
 /// still put right where its owner or mode is wrong.
 fn edit<T>(
@@ -363,6 +382,22 @@ mod tests {
         assert_eq!(text, narrow.line(&key()).unwrap() + "\n");
         let mode = if users::is_root() { 0o644 } else { 0o600 };
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o7777, mode);
+    }
+
+    #[test]
+    fn a_key_is_let_in_no_more_and_all_other_lines_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("authorized_keys");
+        let others = "# mine\nssh-ed25519 AAAAother x\n";
+        std::fs::write(&file, others).unwrap();
+        allow(&file, &key(), &binding(), false).unwrap();
+        let with = std::fs::read_to_string(&file).unwrap();
+        assert!(!remove(&file, &key(), To::Gate("logs"), false).unwrap(), "another gate");
+        assert!(remove(&file, &key(), To::Gate("data"), true).unwrap());
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), with);
+        assert!(remove(&file, &key(), To::Gate("data"), false).unwrap());
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), others);
+        assert!(!remove(&file, &key(), To::Gate("data"), false).unwrap());
     }
 
     #[test]

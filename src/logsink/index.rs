@@ -199,7 +199,7 @@ impl Index {
         for element in [FILES, JOURNAL] {
             let list = [element.as_bytes(), b"/", FILE.as_bytes()].concat();
             let Some(digest) = files.get(&list) else { continue };
-            match pieces(store, id, &list, *digest) {
+            match pieces(store, id, (&list, files.len()), *digest) {
                 Ok(pieces) => {
                     for piece in pieces {
                         self.add_piece((number, stored.receipt.sequence), element, piece, &files);
@@ -275,13 +275,19 @@ fn files(store: &SourceStore, generation: &Generation) -> Result<HashMap<Vec<u8>
     Ok(files)
 }
 
-/// The lines of a list of pieces, proven by its hash.
-fn pieces(store: &SourceStore, id: &GenerationId, list: &[u8], digest: Digest) -> Result<Vec<Piece>, Wrong> {
+/// The lines of a list of pieces, of which there are no more than files, proven by its hash.
+fn pieces(
+    store: &SourceStore,
+    id: &GenerationId,
+    (list, most): (&[u8], usize),
+    digest: Digest,
+) -> Result<Vec<Piece>, Wrong> {
     let wrong = |why: &dyn std::fmt::Display| Wrong::Content(format!("{}: {why}", show(list)));
     let path = store.path(id).join(names::DATA);
     let mut proven = Hashing::new(store.content(id, list)?);
     let mut pieces = Vec::new();
-    pieces::each(BufReader::new(&mut proven), &mut |piece| pieces.push(piece)).map_err(|e| wrong(&e))?;
+    pieces::each(BufReader::new(&mut proven), most, &mut |piece| pieces.push(piece))
+        .map_err(|e| wrong(&e))?;
     match proven.drain().map_err(|e| sys::Error::new("read", path, e))? {
         found if found == digest => Ok(pieces),
         _ => Err(wrong(&"it is not the one that was sealed")),

@@ -12,6 +12,7 @@ pub mod hashing;
 pub mod id;
 mod join;
 mod lines;
+pub mod lost;
 pub mod merge;
 pub mod mtree;
 pub mod path;

@@ -64,10 +64,15 @@ impl Piece {
     }
 }
 
-/// Reads a list to its end. It may come from a hostile host; that it is whole, only its sha256 says.
-pub fn each(list: impl BufRead, visit: &mut dyn FnMut(Piece)) -> Result<(), String> {
-    let mut lines = Lines::new(list, LINE_LIMIT);
+/// Reads a list to its end: no more than `most` pieces, as each is a file of its own. It may come from a hostile host; that
+/// it is whole, only its sha256 says.
+pub fn each(list: impl BufRead, most: usize, visit: &mut dyn FnMut(Piece)) -> Result<(), String> {
+    let (mut lines, mut count) = (Lines::new(list, LINE_LIMIT), 0);
     while let Some(line) = lines.next().map_err(|e| e.to_string())? {
+        count += 1;
+        if count > most {
+            return Err(format!("it lists more pieces than there are files ({most})"));
+        }
         visit(Piece::parse(line).map_err(|e| crate::sys::show(e.to_string().as_bytes()))?);
     }
     Ok(())
@@ -95,11 +100,12 @@ mod tests {
         assert_eq!(Piece::parse(line.as_bytes()).unwrap(), piece);
         assert!(Piece::parse(b"{}").is_err());
         let mut read = Vec::new();
-        each(format!("{line}{line}").as_bytes(), &mut |piece| read.push(piece)).unwrap();
+        each(format!("{line}{line}").as_bytes(), 2, &mut |piece| read.push(piece)).unwrap();
+        assert!(each(format!("{line}{line}").as_bytes(), 1, &mut |_| {}).is_err());
         assert_eq!(read, [piece.clone(), piece]);
         assert!(
-            each(&b"{}\n"[..], &mut |_| {}).is_err()
-                && each(&b"x".repeat(LINE_LIMIT)[..], &mut |_| {}).is_err()
+            each(&b"{}\n"[..], 9, &mut |_| {}).is_err()
+                && each(&b"x".repeat(LINE_LIMIT)[..], 9, &mut |_| {}).is_err()
         );
     }
 }

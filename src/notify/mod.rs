@@ -29,11 +29,13 @@ pub use known::since;
 pub use mailer::{Login, Mailer, Secret, Security, Server, Way};
 pub use ping::{Ping, Signal};
 
-use crate::report::Finding;
+use crate::report::{Finding, Kind};
 
 /// Something that somebody should be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alarm {
+    /// What kind of trouble it is.
+    pub kind: Kind,
     /// The same for the same trouble of the same subject: what has been told need not be told again.
     pub key: String,
     /// One line: host or source, and what is wrong.
@@ -56,7 +58,7 @@ pub fn alarms(name: &str, findings: &[Finding]) -> Vec<Alarm> {
             }
             None => {
                 let subject = format!("handover {name}: {}: {}", finding.subject, finding.kind.word());
-                alarms.push(Alarm { key, subject, body });
+                alarms.push(Alarm { kind: finding.kind, key, subject, body });
             }
         }
     }
@@ -72,7 +74,6 @@ pub fn body(finding: &Finding) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Kind;
 
     #[test]
     fn one_trouble_is_one_alarm_however_often_it_is_found_and_notes_are_none() {

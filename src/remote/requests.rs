@@ -22,18 +22,20 @@ pub fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     if bytes.len() as u64 > ANSWER_LIMIT {
         return Err(lie(format!("an answer of more than {ANSWER_LIMIT} bytes")));
     }
-    protocol::from_json(bytes).map_err(|e| lie(format!("an answer that cannot be read: {e}")))
+    // What is wrong may be quoted, and be as long as the answer. It is escaped already.
+    let short = |e: String| e.chars().take(500).collect::<String>();
+    protocol::from_json(bytes).map_err(|e| lie(format!("an answer that cannot be read: {}", short(e))))
 }
 
 /// Reads the answer to `offers`.
 pub fn offers(bytes: &[u8]) -> Result<Offers> {
     let mut offers: Offers = read(bytes)?;
     if offers.name.parse::<Name>().is_err() {
-        return Err(lie(format!("it calls itself {}", show(offers.name.as_bytes()))));
+        return Err(lie(format!("it calls itself {}", shown(&offers.name, 100))));
     }
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
     if offers.lineage.is_empty() || offers.lineage.len() > 64 || !offers.lineage.bytes().all(plain) {
-        return Err(lie(format!("its lineage is {}", show(offers.lineage.as_bytes()))));
+        return Err(lie(format!("its lineage is {}", shown(&offers.lineage, 100))));
     }
     offers.version = shown(&offers.version, 64);
     distinct(offers.offers.iter().map(|offer| &offer.id))?;

@@ -5,12 +5,14 @@ use super::Kind;
 impl Kind {
     /// All kinds that are alarms.
     pub fn alarms() -> impl Iterator<Item = Self> {
-        const ALL: [Kind; 19] = [
+        const ALL: [Kind; 22] = [
             Kind::Note,
             Kind::Warning,
             Kind::Failed,
+            Kind::Drill,
             Kind::PreviousTransport,
             Kind::HandoverPointFull,
+            Kind::LogsFull,
             Kind::Overdue,
             Kind::ClockSkew,
             Kind::DiskNearlyFull,
@@ -18,6 +20,7 @@ impl Kind {
             Kind::HostKey,
             Kind::Verification,
             Kind::Quarantined,
+            Kind::Suspicious,
             Kind::Storage,
             Kind::Busy,
             Kind::Configuration,
@@ -35,8 +38,10 @@ impl Kind {
             Self::Note => "note",
             Self::Warning => "warning",
             Self::Failed => "failed",
+            Self::Drill => "drill failed",
             Self::PreviousTransport => "not fetched",
             Self::HandoverPointFull => "Handover Point full",
+            Self::LogsFull => "no room for logs",
             Self::Overdue => "overdue",
             Self::ClockSkew => "clock skew",
             Self::DiskNearlyFull => "disk nearly full",
@@ -44,6 +49,7 @@ impl Kind {
             Self::HostKey => "host key changed",
             Self::Verification => "verification failed",
             Self::Quarantined => "put aside",
+            Self::Suspicious => "suspicious",
             Self::Storage => "storage",
             Self::Busy => "busy",
             Self::Configuration => "configuration",
@@ -60,12 +66,16 @@ impl Kind {
             Self::Note | Self::Warning | Self::Busy | Self::Interrupted | Self::Internal => "run",
             Self::RestoreRefused => "restore",
             Self::Failed => "collect or fetch",
-            Self::PreviousTransport | Self::HandoverPointFull => "waiting at the Handover Point",
+            Self::Drill => "restore drill",
+            Self::PreviousTransport | Self::HandoverPointFull | Self::LogsFull => {
+                "waiting at the Handover Point"
+            }
             Self::Overdue => "watch",
             Self::ClockSkew => "comparing clocks",
             Self::DiskNearlyFull => "looking at the room",
             Self::Unreachable | Self::HostKey => "transport",
             Self::Verification | Self::Quarantined => "verify",
+            Self::Suspicious => "comparing with earlier generations",
             Self::Storage => "writing to the disk",
             Self::Configuration => "start",
             Self::AlarmNotDelivered => "mail",
@@ -77,12 +87,18 @@ impl Kind {
         match self {
             Self::Note | Self::Warning | Self::Busy | Self::AlarmNotDelivered => "everything",
             Self::RestoreRefused => "everything: nothing was touched",
+            Self::Drill => {
+                "the running application: a drill does not touch it. What is stored stays, but that it can be restored is not proven"
+            }
             Self::Failed => "what did not fail is done; earlier generations stay where they are",
             Self::PreviousTransport => {
                 "what waits is whole, but it is on this host alone until the sink fetches it"
             }
             Self::HandoverPointFull => {
                 "the younger generations wait, whole; what went can be taken back for `undo_for`"
+            }
+            Self::LogsFull => {
+                "every generation of logs that waits: none went. What was not taken yet is in the logs themselves, until their rotation removes it"
             }
             Self::Overdue => "what is stored stays: retention never removes the newest verified generation",
             Self::ClockSkew => "the order of generations: it is by their sequence, not by clocks",
@@ -93,6 +109,9 @@ impl Kind {
                 "damage is neither counted nor deleted, and never takes the place of what is whole"
             }
             Self::Quarantined => "it was never stored; what is stored is untouched",
+            Self::Suspicious => {
+                "every stored generation: nothing of this source goes until somebody has looked"
+            }
             Self::Storage => "what is stored and what waits: nothing was deleted that retention protects",
             Self::Configuration => "what is stored and what waits: nothing of it was touched",
             Self::Interrupted => "what is stored and what waits; nothing half-made counts",

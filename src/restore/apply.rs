@@ -13,8 +13,8 @@ use super::{
     finish,
     journal::{DumpRecord, DumpState, Journal, Phase},
     plan::Plan,
+    proven::Proven,
     units::How,
-    write_out::Proven,
 };
 use crate::{
     app::services::{self, Stopped},
@@ -124,6 +124,8 @@ impl<'a> Applying<'a> {
             let element = element.name.to_string();
             self.journal.dumps.push(DumpRecord { element, target, state: DumpState::Planned });
         }
+        self.journal.write(self.state)?;
+        self.journal.units.iter_mut().try_for_each(exchange::make_staging)?;
         self.journal.write(self.state)
     }
 
@@ -224,8 +226,12 @@ impl<'a> Applying<'a> {
         for (i, (at, path)) in plan.dumps.iter().enumerate() {
             let element = &self.elements[*at];
             self.progress.begin(format!("promoting {}", element.name), 0, 0);
-            self.journal.dumps[i].state = DumpState::Promoting;
-            self.journal.write(self.state)?;
+            let before = std::mem::replace(&mut self.journal.dumps[i].state, DumpState::Promoting);
+            if let Err(e) = self.journal.write(self.state) {
+                // It was not tried: the scratch target is still there to be discarded, and the live one is untouched.
+                self.journal.dumps[i].state = before;
+                return Err(e);
+            }
             let name = self.journal.dumps[i].target.clone();
             let target = Target { element, name: &name };
             match element.steps.promote {

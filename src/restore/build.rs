@@ -1,23 +1,26 @@
 //! Making the new beside the old: every unit whole, with all metadata, every byte proven, before anything is touched.
 
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
 
 use super::{
-    copy,
     error::{Error, Result},
     exchange::{self, NEW},
     journal::UnitRecord,
+    need::Need,
+    proven::Proven,
     selection::{Places, Selection},
-    units::{self, How, Unit},
-    write_out::Proven,
+    units::{How, Unit},
 };
 use crate::{
     config::Reserve,
     manifest::Generation,
     report::{Finding, Kind},
     store::places::TEMPORARY,
-    sys::{Dir, durable, durable::SyncHandle, mounts::Mounts, name::Name, progress::Progress, random, show},
+    sys::{Dir, durable::SyncHandle, mounts::Mounts, name::Name, progress::Progress, random, show},
 };
 
 /// The record of a unit, with the name of its staging folder; nothing is made yet. It lies beside the outermost unit that holds
@@ -43,11 +46,38 @@ pub fn record(unit: &Unit, all: &[Unit], id: &str, mounts: &Mounts) -> Result<Un
         root: unit.root.clone(),
         how: unit.how,
         staging: exchange::staging_place(outer, in_it, &name),
+        folder: None,
         old: None,
         new: None,
         copied: false,
         rules: unit.rules.clone(),
     })
+}
+
+fn selection(unit: &Unit) -> Selection {
+    let paths = unit.targets.iter().map(|t| relative(t)).collect();
+    Selection { elements: unit.elements.clone(), paths }
+}
+
+fn places<'a>(unit: &Unit, generation: &'a Generation, selection: &'a Selection) -> Result<Places<'a>> {
+    let places = Places::new(generation, selection)
+        .map_err(|_| Error::Internal("an element of the plan is not in the generation"))?;
+    Ok(places.below(&unit.root.parent().map(relative).unwrap_or_default()))
+}
+
+/// Refuses if the new does not fit beside the old, on each file system for all units that lie there.
+pub fn check_room(units: &[Unit], proven: &Proven, generation: &Generation) -> Result<()> {
+    let mut needs: BTreeMap<u64, (Dir, Need)> = BTreeMap::new();
+    for unit in units {
+        let selection = selection(unit);
+        let need = proven.need(&places(unit, generation, &selection)?)?;
+        let beside = unit.root.parent().unwrap_or(&unit.root);
+        let dir = Dir::open("/")?.descend(beside.as_os_str().as_bytes())?;
+        needs.entry(dir.stat_self()?.st_dev).or_insert((dir, Need::default())).1.and(need);
+    }
+    needs
+        .values()
+        .try_for_each(|(dir, need)| need.check(dir, Reserve::Bytes(0), "the new state beside the old"))
 }
 
 /// Makes the new; false if the generation does not hold the unit.
@@ -58,18 +88,12 @@ pub fn build(
     progress: &Progress,
     findings: &mut Vec<Finding>,
 ) -> Result<bool> {
-    let (parent, name) = units::at(&record.staging)?;
-    let staging = parent.create_dir(&name, 0o700)?;
-    let new = staging.create_dir(NEW, 0o700)?;
-    durable::sync_dir(&parent)?;
+    let (_, _, staging) = exchange::held(&record.staging, record.folder)?;
+    let new = staging.open_dir(NEW)?;
     let sync = SyncHandle::open(&new)?;
-    let paths = unit.targets.iter().map(|t| relative(t)).collect();
-    let selection = Selection { elements: unit.elements.clone(), paths };
-    let places = Places::new(generation, &selection)
-        .map_err(|_| Error::Internal("an element of the plan is not in the generation"))?
-        .below(&unit.root.parent().map(relative).unwrap_or_default());
+    let selection = selection(unit);
+    let places = places(unit, generation, &selection)?;
     let wanted = proven.count(&places)?;
-    copy::check_room(&new, wanted.bytes, Reserve::Bytes(0))?;
     progress.begin(
         format!("building {}", show(unit.root.as_os_str().as_bytes())),
         wanted.files,

@@ -2,13 +2,14 @@
 
 use super::{
     error::{Error, Result},
+    exchange,
     journal::{Journal, Last, Replaced},
-    undo, units,
+    undo,
 };
 use crate::{
     app::unfinished::RESTORE,
     report::{Finding, Kind},
-    sys::{Dir, durable, show},
+    sys::{Dir, show},
 };
 
 /// Removes all that is kept, and the list. Never what is mounted there, nor a name that no restore made. What could not be
@@ -33,14 +34,11 @@ pub fn clean(state: &Dir) -> Result<(Vec<Replaced>, Vec<Finding>)> {
 }
 
 fn remove(kept: &Replaced) -> Result<()> {
-    let (parent, name) = match units::at(&kept.folder) {
-        Err(e) if e.is_not_found() => return Ok(()),
-        other => other?,
-    };
+    let name = kept.folder.file_name().unwrap_or_default();
     if !name.to_string_lossy().starts_with(".handover-replaced-") {
         return Err(Error::Internal("the list names something that no restore made"));
     }
-    Ok(durable::remove_tree(&parent, name)?)
+    exchange::remove_held(&kept.folder, kept.inode)
 }
 
 /// Refuses if a restore was cut and is not finished.

@@ -10,14 +10,16 @@ use rustix::fs::{FileType, Stat};
 use super::{
     error::{Error, Result},
     find::{Condition, Torn},
-    write_out::{Proven, split},
+    need::Need,
+    proven::Proven,
+    write_out::{self, split},
 };
 use crate::{
-    config::Reserve,
     manifest::{Digest, Kind, entry, names},
     store::Found,
     sys::{
-        self, Dir, copy, durable, name::Name, progress::Progress, random, room::Room, show, signals, users,
+        self, Dir, copy, durable, durable::SyncHandle, name::Name, progress::Progress, random, show, signals,
+        users,
     },
 };
 
@@ -30,6 +32,8 @@ pub fn make(
     elements: &[Name],
     progress: &Progress,
 ) -> Result<Condition> {
+    // A run that was cut may be finished from this copy: it must survive a loss of power.
+    let sync = SyncHandle::open(to)?;
     let sums = &found.generation.sha256;
     for (name, expected, is_needed) in [
         (names::GENERATION, found.seal, true),
@@ -53,32 +57,61 @@ pub fn make(
     let mut copying = Copying { from: from.open_dir(names::DATA)?, to: data, torn: Vec::new(), progress };
     proven.each(&mut |entry| {
         let Kind::File { digest, .. } = entry.kind else { return Ok(()) };
-        let element = entry.path.split(|b| *b == b'/').next().unwrap_or_default();
-        if elements.is_empty() || elements.iter().any(|e| e.as_str().as_bytes() == element) {
+        if is_wanted(elements, &entry.path) {
+            let element = entry.path.split(|b| *b == b'/').next().unwrap_or_default();
             copying.file(&entry.path, element, digest).map_err(into_write)?;
         }
         Ok(())
     })?;
+    sync.sync()?;
     Ok(if copying.torn.is_empty() { Condition::Whole } else { Condition::Torn(copying.torn) })
 }
 
-fn into_write(e: Error) -> super::write_out::Error {
+fn into_write(e: Error) -> write_out::Error {
     match e {
         Error::Sys(e) => e.into(),
         Error::Interrupted(e) => e.into(),
-        e => super::write_out::Error::Damaged(e.to_string()),
+        e => write_out::Error::Damaged(e.to_string()),
     }
 }
 
-/// Whether there is room for so many bytes, and so many more that stay free.
-pub fn check_room(dir: &Dir, bytes: u64, reserve: Reserve) -> Result<()> {
-    let room = Room::of(dir)?;
-    if room.bytes_free >= bytes.saturating_add(reserve.of(room.bytes_total)) {
-        return Ok(());
-    }
-    let full = std::io::Error::from_raw_os_error(libc::ENOSPC);
-    Err(sys::Error::new("make what is restored, for which there is not enough room, in", dir.path(), full)
-        .into())
+/// What [`make`] needs: nothing for what can be linked or shared.
+pub fn need(from: &Dir, to: &Dir, found: &Found, elements: &[Name]) -> Result<Need> {
+    let proven = match Proven::new(from, &found.generation) {
+        Ok(proven) => proven,
+        // Whoever makes it finds that out, and says it.
+        Err(write_out::Error::Damaged(_)) => return Ok(Need::default()),
+        Err(write_out::Error::Sys(e)) if e.is_not_found() => return Ok(Need::default()),
+        Err(e) => return Err(e.into()),
+    };
+    let device = to.stat_self()?.st_dev;
+    let is_shared = is_shared(from, to)?;
+    let mut need = Need::default();
+    proven.each_stored(&mut |entry, stat| {
+        let Some(stat) = stat.filter(|_| is_wanted(elements, &entry.path)) else { return Ok(()) };
+        let is_linked = stat.st_dev == device && is_nobodys(stat);
+        if !is_shared && !is_linked {
+            need.add(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512));
+        }
+        Ok(())
+    })?;
+    Ok(need)
+}
+
+fn is_wanted(elements: &[Name], path: &[u8]) -> bool {
+    let element = path.split(|b| *b == b'/').next().unwrap_or_default();
+    elements.is_empty() || elements.iter().any(|e| e.as_str().as_bytes() == element)
+}
+
+/// Whether content can be shared between the two: tried with a file of the generation's own.
+fn is_shared(from: &Dir, to: &Dir) -> Result<bool> {
+    const TRIED: &str = ".tried";
+    let (Ok(file), tried) = (from.open_file(names::MANIFEST), to.create_file(TRIED, 0o600)?) else {
+        return Ok(false);
+    };
+    let is_shared = copy::share(&file, &tried);
+    durable::unlink_draft(to, TRIED)?;
+    Ok(is_shared)
 }
 
 /// Copies one of the generation's own files; whether it is what it should be.

@@ -5,16 +5,18 @@ use std::time::Instant;
 
 use super::{
     copy,
+    drilling::{self, Drilling},
     dump::{self, Target},
     error::{Error, Result},
     find::{Candidate, Place},
     held::{Held, hold, look},
     pick::{self, Wish},
+    proven::Proven,
     run::Setup,
     selection::{Places, Selection},
-    write_out::Proven,
 };
 use crate::{
+    app::unfinished,
     config::Element,
     manifest::{Generation, GenerationId, generation::Drill},
     report::{
@@ -22,7 +24,7 @@ use crate::{
         restore::{DrillRun, DrilledElement},
     },
     store::{Found, drilled, ledger, places},
-    sys::{Dir, durable, random, signals},
+    sys::{Dir, random, signals},
 };
 
 /// What is asked for.
@@ -55,6 +57,10 @@ pub fn run(setup: &Setup<'_>, ask: &Ask) -> DrillRun {
     if let Err(e) = steps(setup, ask, &mut report) {
         report.findings.push(e.finding(setup.source.name.as_str()));
     }
+    // Its own kind, as another step is to be looked at than where collecting fails.
+    for finding in report.findings.iter_mut().filter(|finding| finding.kind == Kind::Failed) {
+        finding.kind = Kind::Drill;
+    }
     report.finished = (setup.clock)();
     report.exit = exit_of(&report.findings);
     report
@@ -62,6 +68,10 @@ pub fn run(setup: &Setup<'_>, ask: &Ask) -> DrillRun {
 
 fn steps(setup: &Setup<'_>, ask: &Ask, report: &mut DrillRun) -> Result<()> {
     let held = hold(setup.state, &setup.config.home, "handover restore drill")?;
+    if let Some(cut) = unfinished::look(setup.state)? {
+        return Err(Error::refused(format!("{}: nothing is drilled until it is", cut.text), cut.fix));
+    }
+    report.findings.extend(drilling::tidy(&held.state, &setup.source.elements)?);
     copy::sweep(&held.private, None)?;
     let store = setup.config.home.join(places::STORE);
     let from = ask.from.as_deref().unwrap_or(&store);
@@ -85,15 +95,25 @@ fn steps(setup: &Setup<'_>, ask: &Ask, report: &mut DrillRun) -> Result<()> {
     report.age_seconds = Some(report.started.duration_since(found.generation.started).as_secs());
     let begun = Instant::now();
     let parent = ask.scratch.as_ref().map_or_else(|| held.private.try_clone(), Dir::open)?;
-    let tried =
-        found.generation.elements.iter().filter(|e| elements.iter().any(|known| known.name == e.name));
-    let bytes = tried.map(|e| e.bytes).sum();
-    copy::check_room(&parent, bytes, setup.source.reserve)?;
+    let names = elements.iter().map(|element| element.name.clone()).collect();
+    let selection = Selection { elements: names, paths: Vec::new() };
+    let places = Places::new(&found.generation, &selection)
+        .map_err(|_| Error::Internal("an element of the drill is not in the generation"))?;
+    let need = Proven::new(dir, &found.generation)?.need(&places)?;
+    need.check(&parent, setup.source.reserve, "the scratch folder of the drill")?;
     let name = format!("{}{}", copy::TEMPORARY, random::hex(6)?);
-    let scratch = parent.create_dir(&name, 0o700)?;
-    let drilling = Drilling { setup, dir, generation: &found.generation, scratch: &scratch };
-    let tried = elements.iter().try_for_each(|element| drilling.element(element, report));
-    let removed = durable::remove_tree(&parent, &name);
+    let (drilling, scratch) =
+        Drilling::begin(&held.state, &parent, &name, (chosen.id.clone(), report.started))?;
+    let mut trying = Trying {
+        setup,
+        state: &held.state,
+        dir,
+        generation: &found.generation,
+        scratch: &scratch,
+        record: drilling,
+    };
+    let tried = elements.iter().try_for_each(|element| trying.element(element, report));
+    let removed = trying.record.end(&held.state);
     tried?;
     removed?;
     report.tried = true;
@@ -193,15 +213,17 @@ fn allow(element: &Element) -> Result<()> {
     Ok(())
 }
 
-struct Drilling<'a> {
+struct Trying<'a> {
     setup: &'a Setup<'a>,
+    state: &'a Dir,
     dir: &'a Dir,
     generation: &'a Generation,
     scratch: &'a Dir,
+    record: Drilling,
 }
 
-impl Drilling<'_> {
-    fn element(&self, element: &Element, report: &mut DrillRun) -> Result<()> {
+impl Trying<'_> {
+    fn element(&mut self, element: &Element, report: &mut DrillRun) -> Result<()> {
         signals::check()?;
         self.setup.progress.begin(format!("restoring {}", element.name), 0, 0);
         let begun = Instant::now();
@@ -228,7 +250,7 @@ impl Drilling<'_> {
         Ok(())
     }
 
-    fn try_it(&self, element: &Element) -> Result<()> {
+    fn try_it(&mut self, element: &Element) -> Result<()> {
         let proven = Proven::new(self.dir, self.generation)?;
         let selection = Selection { elements: vec![element.name.clone()], paths: Vec::new() };
         let places = Places::new(self.generation, &selection)
@@ -246,12 +268,19 @@ impl Drilling<'_> {
         let file = folder.open_file(&dump.file)?;
         let name = dump::scratch(element.steps.target.as_deref().unwrap_or_default())?;
         let target = Target { element, name: &name };
+        self.record.add(self.state, element.name.as_str(), &name)?;
         let loaded = target.load(file);
-        match (loaded, target.discard()) {
+        let discarded = target.discard();
+        if discarded.is_ok() {
+            self.record.discarded(self.state, &name)?;
+        }
+        match (loaded, discarded) {
             (Err(Error::Interrupted(e)), _) => Err(e.into()),
             (Err(loaded), Err(discarded)) => Err(Error::Step {
                 element: element.name.to_string(),
-                text: format!("{loaded}; and its scratch target {name} is left behind: {discarded}"),
+                text: format!(
+                    "{loaded}; and its scratch target {name} is left behind until the next drill: {discarded}"
+                ),
             }),
             (loaded, discarded) => loaded.and(discarded),
         }

@@ -38,6 +38,12 @@ pub enum Error {
         /// Which step, and why.
         text: String,
     },
+    /// There is not enough room; nothing was touched.
+    #[error("{text}")]
+    NoRoom {
+        /// Where, for what, and the figures.
+        text: String,
+    },
     /// Another run holds the lock.
     #[error("another run holds the lock: {0}")]
     Busy(String),
@@ -57,6 +63,9 @@ pub enum Error {
     #[error("internal: {0}")]
     Internal(&'static str),
 }
+
+const NO_ROOM: &str = "make room there; what a restore has replaced and kept goes by `handover restore clean`, and a part is restored \
+                       with --element or --path";
 
 /// The result of a step of a restore.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -106,6 +115,7 @@ impl Error {
                 Kind::Verification
             }
             Self::Internal(_) => Kind::Internal,
+            Self::NoRoom { .. } => Kind::Storage,
             Self::Sys(e) if e.is_storage() => Kind::Storage,
             Self::Store(e) if e.is_storage() => Kind::Storage,
             Self::Sys(_) | Self::Store(_) | Self::Step { .. } => Kind::Failed,
@@ -113,6 +123,7 @@ impl Error {
         let finding = Finding::new(kind, subject, self.to_string());
         match self {
             Self::Refused { fix, .. } | Self::Configuration { fix, .. } => finding.with_fix(fix.clone()),
+            Self::NoRoom { .. } => finding.with_fix(NO_ROOM),
             Self::Damaged(_) | Self::Manifest(_) => finding.with_fix(
                 "try an older generation, or the same from another place: `handover restore list` shows them",
             ),

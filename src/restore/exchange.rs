@@ -19,7 +19,7 @@ use super::{
     trees,
     units::{self, Guard, How},
 };
-use crate::sys::{self, Dir, durable, durable::SyncHandle, show};
+use crate::sys::{self, Dir, durable, durable::SyncHandle, show, users};
 
 /// The folder for the new, in the staging folder.
 pub const NEW: &str = "new";
@@ -39,8 +39,7 @@ pub struct Opened {
 impl Opened {
     /// Opens them.
     pub fn of(unit: &UnitRecord) -> Result<Self> {
-        let (above, staging) = units::at(&unit.staging)?;
-        let staging = above.open_dir(&staging)?;
+        let (_, _, staging) = held(&unit.staging, unit.folder)?;
         if unit.root.parent().is_none() {
             return Ok(Self { parent: Dir::open("/")?, name: None, staging });
         }
@@ -59,6 +58,49 @@ impl Opened {
             None => Ok(None),
         }
     }
+}
+
+/// Opens a folder that a restore made, with the folder it is in and its name there. The one above may be somebody's, who
+/// can put another one in its place: that is refused.
+pub fn held(path: &Path, inode: Option<u64>) -> Result<(Dir, OsString, Dir)> {
+    let (above, name) = units::at(path)?;
+    let dir = above.open_dir(&name)?;
+    let stat = dir.stat_self()?;
+    let is_it = inode.is_none_or(|inode| stat.st_ino == inode) && stat.st_dev == above.stat_self()?.st_dev;
+    if is_it && stat.st_uid == users::euid() && stat.st_mode & 0o777 == 0o700 {
+        return Ok((above, name, dir));
+    }
+    let shown = show(path.as_os_str().as_encoded_bytes());
+    Err(Error::Configuration {
+        text: format!("{shown} is not the folder that the restore made: another one was put in its place"),
+        fix: "move it away, and move back the one that was there (it is root's, with mode 0700)".to_owned(),
+    })
+}
+
+/// Removes a folder that a restore made, with all that is in it: by its handle, so that nothing else goes.
+pub fn remove_held(path: &Path, inode: Option<u64>) -> Result<()> {
+    let (above, name, dir) = match held(path, inode) {
+        Err(Error::Sys(e)) if e.is_not_found() => return Ok(()),
+        other => other?,
+    };
+    for inner in dir.names()? {
+        durable::remove_tree(&dir, inner)?;
+    }
+    if !durable::remove_empty(&above, &name)? {
+        return Err(sys::Error::new("remove", path, rustix::io::Errno::NOTEMPTY).into());
+    }
+    Ok(durable::sync_dir(&above)?)
+}
+
+/// Makes the staging folder of a unit, and notes which one it is.
+pub fn make_staging(unit: &mut UnitRecord) -> Result<()> {
+    let (above, name) = units::at(&unit.staging)?;
+    let staging = above.create_private(&name)?;
+    staging.create_dir(NEW, 0o700)?;
+    durable::sync_dir(&staging)?;
+    durable::sync_dir(&above)?;
+    unit.folder = Some(staging.stat_self()?.st_ino);
+    Ok(())
 }
 
 /// Where a staging folder is made for a path: beside it; in it where it is a mount point of its own.
@@ -94,10 +136,11 @@ pub fn put(unit: &UnitRecord) -> Result<Put> {
         durable::rename(&new, name, &opened.parent, name)?;
         return Ok(Put::Done);
     }
+    let sync = SyncHandle::open(&new)?;
     if let (Some(live), Some(built)) = (folder(&opened.parent, name)?, folder(&new, name)?) {
         trees::carry_over(&live, &built, &unit.root, &Guard::new(&unit.rules)?)?;
     }
-    SyncHandle::open(&new)?.sync()?;
+    sync.sync()?;
     match durable::exchange(&new, name, &opened.parent, name) {
         Ok(()) => Ok(Put::Done),
         Err(e) if is_no_way(&e) => Ok(Put::Refused),
@@ -154,8 +197,9 @@ pub fn put_inside(unit: &UnitRecord, from: &str) -> Result<()> {
 pub fn put_back(unit: &UnitRecord) -> Result<()> {
     let opened = match Opened::of(unit) {
         Ok(opened) => opened,
-        // The staging folder is made before anything changes, and goes after everything is put back.
-        Err(Error::Sys(e)) if e.is_not_found() => return Ok(()),
+        Err(Error::Sys(e)) if e.is_not_found() => {
+            return if is_untouched(unit)? { Ok(()) } else { Err(gone(unit)) };
+        }
         Err(e) => return Err(e),
     };
     if unit.how == How::InPlace {
@@ -173,7 +217,7 @@ pub fn put_back(unit: &UnitRecord) -> Result<()> {
                 "{shown} is neither what was there before the restore nor what the restore put there"
             ),
             fix: format!(
-                "somebody changed it meanwhile: put it in order by hand (the other state is in {staging}), then remove that folder"
+                "somebody changed it meanwhile: put it in order by hand (the other state is in {staging}), then `handover restore undo --give-up`"
             ),
         });
     }
@@ -185,12 +229,45 @@ pub fn put_back(unit: &UnitRecord) -> Result<()> {
     Ok(())
 }
 
-/// Removes the staging folder with all that is in it.
+/// Whether nothing of the path was changed yet, as far as can be told without its staging folder.
+fn is_untouched(unit: &UnitRecord) -> Result<bool> {
+    if unit.how == How::InPlace || unit.folder.is_none() {
+        return Ok(!unit.copied);
+    }
+    let now = match units::at(&unit.root) {
+        Ok((parent, name)) => trees::inode(&parent, &name)?,
+        Err(e) if e.is_not_found() => return Ok(false),
+        Err(e) => return Err(e.into()),
+    };
+    Ok(unit.new.is_none() || now == unit.old)
+}
+
+/// What was there is nowhere to be found: that is never passed over.
+fn gone(unit: &UnitRecord) -> Error {
+    let shown = |path: &Path| show(path.as_os_str().as_encoded_bytes());
+    let staging = shown(&unit.staging);
+    Error::Configuration {
+        text: format!("what was at {} before the restore is to be put back from {staging}, and that is gone", shown(&unit.root)),
+        fix: "somebody moved it: move it back there; or put the path in order by hand, then `handover restore undo --give-up`"
+            .to_owned(),
+    }
+}
+
+/// Removes the staging folder with all that is in it. One that was made and not yet noted holds nothing.
 pub fn drop_staging(unit: &UnitRecord) -> Result<()> {
-    match units::at(&unit.staging) {
-        Ok((parent, name)) => Ok(durable::remove_tree(&parent, name)?),
-        Err(e) if e.is_not_found() => Ok(()),
-        Err(e) => Err(e.into()),
+    if unit.folder.is_some() {
+        return remove_held(&unit.staging, unit.folder);
+    }
+    match held(&unit.staging, None) {
+        Err(Error::Sys(e)) if e.is_not_found() => Ok(()),
+        Ok((above, name, dir)) => {
+            if dir.stat_if_any(NEW)?.is_some() {
+                durable::remove_empty(&dir, NEW)?;
+            }
+            durable::remove_empty(&above, &name)?;
+            Ok(durable::sync_dir(&above)?)
+        }
+        Err(e) => Err(e),
     }
 }
 
@@ -200,12 +277,16 @@ pub fn keep_old(unit: &UnitRecord) -> Result<Option<PathBuf>> {
     let (parent, name) = units::at(&unit.staging)?;
     let kept = name.to_string_lossy().replacen("-restore-", "-replaced-", 1);
     let place = unit.staging.with_file_name(&kept);
-    let Some(staging) = parent.open_dir_if_any(&name)? else {
-        return Ok(parent.stat_if_any(&*kept)?.is_some().then_some(place));
+    let staging = match held(&unit.staging, unit.folder) {
+        Ok((_, _, staging)) => staging,
+        Err(Error::Sys(e)) if e.is_not_found() => {
+            return Ok(parent.stat_if_any(&*kept)?.is_some().then_some(place));
+        }
+        Err(e) => return Err(e),
     };
     match unit.how {
         How::Create => {
-            durable::remove_tree(&parent, &name)?;
+            remove_held(&unit.staging, unit.folder)?;
             return Ok(None);
         }
         How::InPlace => durable::remove_tree(&staging, NEW)?,

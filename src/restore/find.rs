@@ -9,9 +9,10 @@ use rustix::fs::FileType;
 
 use super::{
     error::{Error, Result},
+    need::Need,
     pick::order,
+    proven::Proven,
     tarball::{self, Format},
-    write_out::Proven,
 };
 use crate::{
     manifest::{Digest, Generation, GenerationId, generation, names},
@@ -50,8 +51,8 @@ pub enum Place {
         format: Format,
         /// The folder in it.
         folder: Vec<u8>,
-        /// Bytes of the files in it.
-        bytes: u64,
+        /// What it needs unpacked.
+        need: Need,
     },
 }
 
@@ -276,7 +277,7 @@ impl Catch {
                 (None, Some(text)) => Ok(text),
                 (None, None) => Err(never_finished()),
             };
-            let place = Place::Tar { file: clone, format, folder: inner.folder, bytes: inner.bytes };
+            let place = Place::Tar { file: clone, format, folder: inner.folder, need: inner.need };
             self.push(shown, place, OsStr::from_bytes(&last), bytes);
         }
         Ok(())

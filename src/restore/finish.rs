@@ -13,6 +13,7 @@ use super::{
     exchange,
     find::{Candidate, Place},
     journal::{DumpRecord, DumpState, Journal, Last, Phase, Replaced},
+    restored,
 };
 use crate::{
     app::services,
@@ -62,7 +63,7 @@ pub fn recover(
     Ok(recovered)
 }
 
-fn start_services(state: &Dir) -> Option<Finding> {
+pub(super) fn start_services(state: &Dir) -> Option<Finding> {
     match services::recover(state) {
         Ok(names) if names.is_empty() => None,
         Ok(names) => {
@@ -88,7 +89,8 @@ fn stuck(state: &Dir, journal: &Journal, e: &Error) -> Option<Finding> {
         Err(e) => e.to_string(),
     };
     let text = format!("{what} the restore of {}, which was cut, failed; {down}", journal.id);
-    let fix = "mend what is named below, then `handover restore`: it goes on, and starts them; until then nothing is collected";
+    let fix = "mend what is named below, then `handover restore`: it goes on, and starts them; until then nothing is collected. If that \
+               can never be: `handover restore undo --give-up`";
     Some(Finding::new(Kind::Failed, "recovery", text).with_fix(fix))
 }
 
@@ -100,7 +102,7 @@ fn one(
     findings: &mut Vec<Finding>,
 ) -> Result<Recovered> {
     match journal.phase {
-        Phase::Building | Phase::Exchanging => {
+        Phase::PutBack | Phase::Building | Phase::Exchanging => {
             findings.extend(undo(state, private, elements, &journal)?);
             Ok(Recovered::Undone)
         }
@@ -195,8 +197,10 @@ fn fill(private: &Dir, journal: &Journal, target: &Target<'_>) -> Result<()> {
 /// cannot be tidied without harm to the application is a finding.
 pub fn undo(state: &Dir, private: &Dir, elements: &[Element], journal: &Journal) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    for unit in journal.units.iter().rev() {
-        exchange::put_back(unit)?;
+    if journal.phase != Phase::PutBack {
+        journal.units.iter().rev().try_for_each(exchange::put_back)?;
+        // From here on a folder that is gone was removed by us.
+        Journal { phase: Phase::PutBack, ..journal.clone() }.write(state)?;
     }
     for record in &journal.dumps {
         findings.extend(discard(elements, record));
@@ -213,16 +217,26 @@ fn discard(elements: &[Element], record: &DumpRecord) -> Option<Finding> {
     if !matches!(record.state, DumpState::Loading | DumpState::Loaded) {
         return None;
     }
-    let element = elements.iter().find(|e| e.name.as_str() == record.element)?;
-    let why = match &element.steps.discard {
-        Some(_) => Target { element, name: &record.target }.discard().err()?.to_string(),
-        None => "there is no `discard`".to_owned(),
-    };
-    let text = format!("the scratch target {} is left behind: {why}", show(record.target.as_bytes()));
-    Some(Finding::new(Kind::Warning, record.element.as_str(), text).with_fix("remove it by hand"))
+    left_behind(elements, &record.element, &record.target)
 }
 
-fn drop_copy(private: &Dir, journal: &Journal) -> Result<()> {
+/// Discards a scratch target; what is left behind is a finding.
+pub fn left_behind(elements: &[Element], element: &str, target: &str) -> Option<Finding> {
+    let shown = show(target.as_bytes());
+    let finding = |why: &str| {
+        let text = format!("the scratch target {shown} is left behind: {why}");
+        Some(Finding::new(Kind::Warning, element, text).with_fix("remove it by hand"))
+    };
+    let Some(known) = elements.iter().find(|e| e.name.as_str() == element) else {
+        return finding("the element is no longer in the configuration");
+    };
+    match &known.steps.discard {
+        None => finding("there is no `discard`"),
+        Some(_) => finding(&Target { element: known, name: target }.discard().err()?.to_string()),
+    }
+}
+
+pub(super) fn drop_copy(private: &Dir, journal: &Journal) -> Result<()> {
     if journal.copy.starts_with(copy::TEMPORARY) {
         durable::remove_tree(private, &journal.copy)?;
     }
@@ -240,6 +254,7 @@ pub fn finish(state: &Dir, private: &Dir, journal: &Journal) -> Result<Vec<PathB
         if list.iter().all(|known| known.folder != folder) {
             list.push(Replaced {
                 folder,
+                inode: unit.folder,
                 root: unit.root.clone(),
                 how: unit.how,
                 element: unit.element.clone(),
@@ -252,7 +267,7 @@ pub fn finish(state: &Dir, private: &Dir, journal: &Journal) -> Result<Vec<PathB
     Replaced::store(state, &list)?;
     Last::note(state, journal)?;
     if let Some(delivered) = &journal.delivered {
-        move_to_restored(delivered, private, journal)?;
+        move_to_restored(delivered, state, private, journal)?;
     }
     drop_copy(private, journal)?;
     Journal::close(state)?;
@@ -260,7 +275,7 @@ pub fn finish(state: &Dir, private: &Dir, journal: &Journal) -> Result<Vec<PathB
 }
 
 /// What came by `restore/` moves to `restored/`, where nobody but root reaches it.
-fn move_to_restored(delivered: &Path, private: &Dir, journal: &Journal) -> Result<()> {
+fn move_to_restored(delivered: &Path, state: &Dir, private: &Dir, journal: &Journal) -> Result<()> {
     let home = private.path().parent().unwrap_or(private.path());
     let below = delivered.parent().map(|p| p.as_os_str().as_bytes().to_vec()).unwrap_or_default();
     let parent = Dir::open(home)?.open_dir(places::RESTORE)?.descend(&below)?;
@@ -270,9 +285,11 @@ fn move_to_restored(delivered: &Path, private: &Dir, journal: &Journal) -> Resul
     let end = name.to_str().and_then(|n| n.find(".t").map(|at| &n[at..])).filter(|_| !is_dir).unwrap_or("");
     for attempt in 1..1000 {
         let number = if attempt == 1 { String::new() } else { format!(".{attempt}") };
-        match durable::rename(&parent, name, private, format!("{}{number}{end}", journal.id)) {
-            Err(e) if e.is_taken() => {}
-            other => return Ok(other?),
+        let new = format!("{}{number}{end}", journal.id);
+        if private.stat_if_any(&new)?.is_none() {
+            // Noted first: what is not noted is never removed.
+            restored::note(state, &new, stat.st_ino, journal)?;
+            return Ok(durable::rename(&parent, name, private, new)?);
         }
     }
     Err(Error::Internal("no name is free in restored/"))

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitStatus,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -35,6 +35,8 @@ use crate::{
 const NAMED: usize = 20;
 /// How often it is looked whether rsync has ended, and how much room is left.
 const LOOK: Duration = Duration::from_millis(200);
+/// What has come is weighed again after so many times as long as that took.
+const WEIGHING: u32 = 50;
 
 /// The restore gate of one home.
 #[derive(Debug)]
@@ -179,7 +181,7 @@ fn of_store(error: &store::Error) -> Refused {
 
 impl Incoming {
     /// Runs rsync in a cage of its own until it ends: it can write this folder and read nothing else. Ends it when the
-    /// disk becomes full, however much was announced.
+    /// disk becomes full, in bytes or inodes, and when more comes than was announced.
     pub fn receive(&self, here: &RestoreGate, handover: &Path, rsync: &Path) -> Result<ExitStatus, Refused> {
         let failed = |e: &dyn std::fmt::Display| Refused(format!("rsync cannot receive here: {e}"));
         let policy = gate::receiver_policy(rsync, &self.path, self.receiving.announced.bytes);
@@ -188,15 +190,28 @@ impl Incoming {
             .current_dir(&self.path)
             .spawn()
             .map_err(|e| failed(&e))?;
+        let mut weigh_at = Instant::now();
         loop {
             if let Some(status) = child.try_wait().map_err(|e| failed(&e))? {
                 return Ok(status);
             }
             std::thread::sleep(LOOK);
-            if here.point.room().map_err(|e| of_store(&e))?.bytes_free == 0 {
+            let room = here.point.room().map_err(|e| of_store(&e))?;
+            let is_full = room.bytes_free == 0 || room.inodes_free == 0;
+            let began = Instant::now();
+            let is_too_much = began >= weigh_at && self.receiving.is_exceeded().map_err(|e| of_store(&e))?;
+            if began >= weigh_at {
+                weigh_at = Instant::now() + began.elapsed() * WEIGHING;
+            }
+            if is_full || is_too_much {
                 child.kill().and_then(|()| child.wait()).map_err(|e| failed(&e))?;
                 let shown = sys::show(self.folder.path().as_os_str().as_encoded_bytes());
-                return Err(Refused(format!("the disk there is full, but for what stays free: {shown}")));
+                let why = if is_full {
+                    "the disk there is full, but for what stays free"
+                } else {
+                    "more came than was announced"
+                };
+                return Err(Refused(format!("{why}: {shown}")));
             }
         }
     }

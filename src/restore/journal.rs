@@ -29,6 +29,8 @@ const LIMIT: u64 = 16 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
+    /// All that was there is there again; what was made for the restore is still to be removed.
+    PutBack,
     /// The new is being made beside the old; nothing of the application has changed.
     Building,
     /// The application's own procedure runs.
@@ -75,6 +77,9 @@ pub struct UnitRecord {
     pub how: How,
     /// The folder beside it in which the new is made, and in which the old is kept.
     pub staging: PathBuf,
+    /// The inode of that folder; `None` until it is made. Another one under its name is not ours.
+    #[serde(default)]
+    pub folder: Option<u64>,
     /// Device and inode of what was there.
     pub old: Option<(u64, u64)>,
     /// Device and inode of what is put there; `None` until it is made.
@@ -181,6 +186,9 @@ impl Last {
 pub struct Replaced {
     /// The folder that holds it, beside the path; the old is in `old/` in it.
     pub folder: PathBuf,
+    /// The inode of that folder.
+    #[serde(default)]
+    pub inode: Option<u64>,
     /// The path that it was.
     pub root: PathBuf,
     /// How it was replaced.

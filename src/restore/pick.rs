@@ -17,14 +17,18 @@ use crate::{
 pub struct Wish {
     /// This generation, or the newest.
     pub id: Option<GenerationId>,
-    /// The name of the source.
-    pub source: Name,
+    /// The name of the source; whoever has one is ours where it is not known.
+    pub source: Option<Name>,
+    /// The channel.
+    pub channel: Channel,
     /// Only these elements; all if empty.
     pub elements: Vec<Name>,
     /// Take an older one where the newest is torn.
     pub allow_older: bool,
     /// Take one in which an element had failed.
     pub allow_partial: bool,
+    /// Take a torn one as far as it is there: only where nothing live is replaced.
+    pub allow_torn: bool,
     /// A seal that is trusted though the ledger does not know it.
     pub trust: Option<Seal>,
 }
@@ -53,7 +57,44 @@ pub fn trust(found: &Found, ledger: &BTreeMap<GenerationId, Seal>, given: Option
     }
 }
 
+/// The sources of what was found, each once.
+fn sources(list: &[Candidate], channel: Channel) -> Vec<&Name> {
+    let found = list.iter().filter_map(|c| c.found.as_ref()).map(|f| &f.generation);
+    let mut all: Vec<&Name> = found.filter(|g| g.channel == channel).map(|g| &g.source).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+fn joined(names: &[&Name]) -> String {
+    names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" and ")
+}
+
 impl Wish {
+    /// Whether a place holds anything of what is wanted, torn or not.
+    pub fn is_in(&self, list: &[Candidate]) -> bool {
+        list.iter().any(|c| self.is_ours(c) && self.id.as_ref().is_none_or(|id| c.id == *id))
+    }
+
+    /// For a place that somebody named and from which nothing live is replaced: takes what is there for what is wanted, if it is of
+    /// one source, and logs where there is no data. Gives what is worth saying of that.
+    pub fn settle(&mut self, list: &[Candidate], place: &str, is_given: bool) -> Result<Option<String>> {
+        if sources(list, self.channel).is_empty() && !sources(list, Channel::Logs).is_empty() {
+            self.channel = Channel::Logs;
+        }
+        let there = sources(list, self.channel);
+        if is_given || there.is_empty() || self.source.as_ref().is_some_and(|ours| there.contains(&ours)) {
+            return Ok(None);
+        }
+        let [one] = there.as_slice() else {
+            let fix = format!("say which: --as {}", there[0]);
+            return Err(Error::refused(format!("what is in {place} is of {}", joined(&there)), fix));
+        };
+        let said = self.source.as_ref().map(|ours| format!("it is of {one}, and this host is {ours}"));
+        self.source = Some((*one).clone());
+        Ok(said)
+    }
+
     /// The newest of this source, torn or not.
     pub fn newest<'c>(&self, list: &'c [Candidate]) -> Option<&'c Candidate> {
         list.iter().find(|candidate| self.is_ours(candidate))
@@ -85,31 +126,20 @@ impl Wish {
     }
 
     fn is_ours(&self, candidate: &Candidate) -> bool {
-        candidate
-            .found
-            .as_ref()
-            .is_none_or(|f| f.generation.channel == Channel::Data && f.generation.source == self.source)
+        candidate.found.as_ref().is_none_or(|f| {
+            f.generation.channel == self.channel
+                && self.source.as_ref().is_none_or(|source| f.generation.source == *source)
+        })
     }
 
     fn nothing(&self, list: &[Candidate], place: &str, home: &Path) -> Error {
-        let mut others: Vec<&str> = list
-            .iter()
-            .filter_map(|c| c.found.as_ref())
-            .filter(|f| f.generation.channel == Channel::Data)
-            .map(|f| f.generation.source.as_str())
-            .collect();
-        others.sort_unstable();
-        others.dedup();
-        match others.first() {
-            Some(other) => Error::refused(
-                format!(
-                    "what is in {place} is of {}, and this host is {}",
-                    others.join(" and "),
-                    self.source
-                ),
+        let others = sources(list, self.channel);
+        match (others.first(), &self.source) {
+            (Some(other), Some(ours)) => Error::refused(
+                format!("what is in {place} is of {}, and this host is {ours}", joined(&others)),
                 format!("if it belongs here all the same: --as {other}"),
             ),
-            None => Error::refused(
+            _ => Error::refused(
                 format!("no generation of data is in {place}"),
                 format!(
                     "bring one there: on the sink `handover sink deliver`, or copy it by hand; or name another place with --from DIR. The Source-Store: --from {}; what was restored before: --from {}",
@@ -129,6 +159,7 @@ impl Wish {
         let older = ours.iter().copied().skip_while(|i| *i != at).skip(1).find(is_good);
         match older {
             Some(older) if self.allow_older => Ok(older),
+            _ if self.allow_torn && list[at].found.is_some() => Ok(at),
             Some(older) => {
                 let older = &list[older].id;
                 Err(Error::refused(

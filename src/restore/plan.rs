@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use super::{
     build, dump,
     error::{Error, Result},
+    proven::Proven,
     trees::{self, Survey},
     units::{self, Guard, Unit},
-    write_out::Proven,
 };
 use crate::{
     config::{Element, ElementKind},

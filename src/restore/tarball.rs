@@ -1,23 +1,27 @@
 //! Generations in tars, as somebody made them by hand: `tar`, gzip or zstd.
 //!
 //! A tar is anybody's: only folders, regular files and further names of files before them are taken out, each name
-//! checked, into a folder that only we can reach. What is in them is proven afterwards like any other generation.
+//! checked, into a folder that only we can reach. What is in them is proven afterwards like any other generation. A few
+//! bytes of it can stand for very many, so whatever is kept in memory has a bound.
 
 use std::{
+    cell::Cell,
     collections::HashMap,
     ffi::OsStr,
     fs::File,
-    io::{BufReader, Read, Seek as _, Write as _},
+    io::{self, BufReader, Read, Seek as _},
     os::unix::ffi::OsStrExt as _,
+    rc::Rc,
 };
 
 use super::{
     error::{Error, Result},
+    need::Need,
     write_out::split,
 };
 use crate::{
     manifest::{GenerationId, generation, names},
-    sys::{self, Dir, show, signals},
+    sys::{Dir, durable, show, signals},
 };
 
 /// How a tar is packed.
@@ -60,11 +64,75 @@ pub struct Inner {
     pub folder: Vec<u8>,
     /// Its `generation.toml`.
     pub text: Option<Vec<u8>>,
-    /// Bytes of the files in it.
-    pub bytes: u64,
+    /// What it needs unpacked.
+    pub need: Need,
 }
 
-type Open<'f> = tar::Archive<Box<dyn Read + 'f>>;
+/// Names, extended headers and maps of holes of one member.
+const HEADERS: u64 = 2 << 20;
+/// A path in a tar.
+const PATH: usize = 8192;
+/// Generations in one tar.
+const GENERATIONS: usize = 1000;
+/// Bytes of their `generation.toml` together.
+const TEXTS: u64 = 64 << 20;
+/// How deep the folder of a generation may lie.
+const DEPTH: usize = 4;
+/// Folders of that depth.
+const FOLDERS: usize = 100_000;
+
+/// The bytes of a tar, up to a place that moves on from member to member: what comes before the content of a member is
+/// kept in memory, whatever size it gives itself.
+struct Bounded<'f> {
+    from: Box<dyn Read + 'f>,
+    at: Rc<Cell<u64>>,
+    end: Rc<Cell<u64>>,
+}
+
+impl Read for Bounded<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.end.get().saturating_sub(self.at.get())).unwrap_or(usize::MAX);
+        if left == 0 && !buffer.is_empty() {
+            return Err(io::Error::other("the headers of a member are larger than 2 MiB"));
+        }
+        let want = buffer.len().min(left);
+        let n = self.from.read(&mut buffer[..want])?;
+        self.at.set(self.at.get() + n as u64);
+        Ok(n)
+    }
+}
+
+/// A tar that is read from its beginning.
+struct Open<'f> {
+    archive: tar::Archive<Bounded<'f>>,
+    at: Rc<Cell<u64>>,
+    end: Rc<Cell<u64>>,
+}
+
+type Member<'a, 'f> = tar::Entry<'a, Bounded<'f>>;
+
+impl<'f> Open<'f> {
+    /// Calls `see` with each member that has a path we take, and that path; ends early where `see` says so by an error.
+    fn each(&mut self, see: &mut dyn FnMut(&mut Member<'_, 'f>, Vec<u8>) -> Result<()>) -> Result<()> {
+        let cut = |e: io::Error| Error::Damaged(format!("the tar is cut or damaged: {e}"));
+        for member in self.archive.entries().map_err(cut)? {
+            signals::check()?;
+            let mut member = member.map_err(cut)?;
+            let header = member.header();
+            let is_sparse = header.entry_type().is_gnu_sparse();
+            let size = if is_sparse { header.entry_size().map_err(cut)? } else { member.size() };
+            self.end.set(self.at.get().saturating_add(size).saturating_add(HEADERS));
+            let path = member.path_bytes();
+            if path.len() > PATH {
+                return Err(Error::Damaged(format!("a name in it is longer than {PATH} bytes")));
+            }
+            if let Some(path) = clean(&path) {
+                see(&mut member, path)?;
+            }
+        }
+        Ok(())
+    }
+}
 
 fn open(mut file: &File, format: Format) -> Result<Open<'_>> {
     let damaged = |e: std::io::Error| Error::Damaged(format!("it cannot be unpacked: {e}"));
@@ -75,7 +143,9 @@ fn open(mut file: &File, format: Format) -> Result<Open<'_>> {
         Format::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(from)),
         Format::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(from).map_err(damaged)?),
     };
-    Ok(tar::Archive::new(reader))
+    let (at, end) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(HEADERS)));
+    let bounded = Bounded { from: reader, at: Rc::clone(&at), end: Rc::clone(&end) };
+    Ok(Open { archive: tar::Archive::new(bounded), at, end })
 }
 
 /// A path as we take it: relative, without `.`; `None` for one that leads elsewhere.
@@ -87,46 +157,72 @@ fn clean(path: &[u8]) -> Option<Vec<u8>> {
 
 /// Reads a tar once and tells what it holds.
 pub fn index(file: &File, format: Format) -> Result<Index> {
-    let mut index = Index::default();
-    let mut sizes: HashMap<Vec<u8>, u64> = HashMap::new();
-    let mut archive = open(file, format)?;
-    let entries = archive.entries().map_err(|e| Error::Damaged(format!("it is no tar: {e}")))?;
-    for entry in entries {
-        signals::check()?;
-        let mut entry = match entry {
-            Ok(entry) => entry,
-            Err(e) => {
-                index.cut = Some(format!("the tar is cut or damaged: {e}"));
-                break;
-            }
-        };
-        let Some(path) = clean(&entry.path_bytes()) else { continue };
-        let (folder, name) = split(&path);
-        if entry.header().entry_type().is_dir() {
-            let last = split(&path).1.to_vec();
-            if std::str::from_utf8(&last).is_ok_and(|n| n.parse::<GenerationId>().is_ok()) {
-                index.inner(&path);
-            }
-        } else if name == names::GENERATION.as_bytes() && entry.size() <= generation::LIMIT {
-            let mut text = Vec::new();
-            let read = entry.read_to_end(&mut text);
-            index.inner(folder).text = read.is_ok().then_some(text);
-        }
-        *sizes.entry(folder.to_vec()).or_default() += entry.size();
+    let mut indexing = Indexing::default();
+    match open(file, format)?.each(&mut |member, path| indexing.member(member, &path)) {
+        Err(Error::Damaged(why)) => indexing.index.cut = Some(why),
+        other => other?,
     }
+    let Indexing { mut index, needs, .. } = indexing;
     for inner in &mut index.found {
-        inner.bytes = sizes.iter().filter(|(path, _)| is_within(path, &inner.folder)).map(|(_, n)| n).sum();
+        needs
+            .iter()
+            .filter(|(path, _)| is_within(path, &inner.folder))
+            .for_each(|(_, need)| inner.need.and(*need));
     }
     Ok(index)
 }
 
-impl Index {
-    fn inner(&mut self, folder: &[u8]) -> &mut Inner {
-        let at = self.found.iter().position(|inner| inner.folder == folder).unwrap_or_else(|| {
-            self.found.push(Inner { folder: folder.to_vec(), text: None, bytes: 0 });
-            self.found.len() - 1
-        });
-        &mut self.found[at]
+#[derive(Default)]
+struct Indexing {
+    index: Index,
+    /// By the upper part of their paths: no generation lies deeper.
+    needs: HashMap<Vec<u8>, Need>,
+    texts: u64,
+}
+
+impl Indexing {
+    fn member(&mut self, member: &mut Member<'_, '_>, path: &[u8]) -> Result<()> {
+        let (folder, name) = split(path);
+        if member.header().entry_type().is_dir() {
+            if std::str::from_utf8(name).is_ok_and(|n| n.parse::<GenerationId>().is_ok()) {
+                self.inner(path)?;
+            }
+        } else if name == names::GENERATION.as_bytes() && member.size() <= generation::LIMIT {
+            self.texts += member.size();
+            if self.texts > TEXTS {
+                return Err(Error::Damaged(format!("its {} are larger than 64 MiB", names::GENERATION)));
+            }
+            let mut text = Vec::new();
+            let read = member.read_to_end(&mut text);
+            if let Some(inner) = self.inner(folder)? {
+                inner.text = read.is_ok().then_some(text);
+            }
+        }
+        let upper: Vec<u8> = folder.split(|b| *b == b'/').take(DEPTH).collect::<Vec<_>>().join(&b'/');
+        if self.needs.len() >= FOLDERS && !self.needs.contains_key(&upper) {
+            return Err(Error::Damaged(format!("it has more than {FOLDERS} folders beside each other")));
+        }
+        self.needs.entry(upper).or_default().add(member.size());
+        Ok(())
+    }
+
+    /// The generation in a folder; `None` where it lies too deep.
+    fn inner(&mut self, folder: &[u8]) -> Result<Option<&mut Inner>> {
+        if folder.split(|b| *b == b'/').count() > DEPTH {
+            return Ok(None);
+        }
+        let found = &mut self.index.found;
+        let at = match found.iter().position(|inner| inner.folder == folder) {
+            Some(at) => at,
+            None if found.len() >= GENERATIONS => {
+                return Err(Error::Damaged(format!("it holds more than {GENERATIONS} generations")));
+            }
+            None => {
+                found.push(Inner { folder: folder.to_vec(), text: None, need: Need::default() });
+                found.len() - 1
+            }
+        };
+        Ok(found.get_mut(at))
     }
 }
 
@@ -134,31 +230,37 @@ fn is_within(path: &[u8], above: &[u8]) -> bool {
     above.is_empty() || path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
-/// Takes all generations of a tar out into an empty folder of ours; gives the one at `folder`. A further name of a file may
-/// lie in another generation of the same tar, so none is left out.
-pub fn unpack(file: &File, format: Format, folder: &[u8], to: &Dir) -> Result<Dir> {
+/// Takes all generations of a tar out into an empty folder of ours, of their files those whose name `keep` takes; gives the one
+/// at `folder`. A further name of a file may lie in another generation of the same tar, so none is left out.
+pub fn unpack(
+    file: &File,
+    format: Format,
+    folder: &[u8],
+    to: &Dir,
+    keep: &dyn Fn(&[u8]) -> bool,
+) -> Result<Dir> {
     let index = index(file, format)?;
-    let mut archive = open(file, format)?;
-    let cut = |e: std::io::Error| Error::Damaged(format!("the tar is cut or damaged: {e}"));
-    for entry in archive.entries().map_err(cut)? {
-        signals::check()?;
-        let mut entry = entry.map_err(cut)?;
-        let Some(path) = clean(&entry.path_bytes()) else { continue };
+    open(file, format)?.each(&mut |member, path| {
+        let kind = member.header().entry_type();
         if !index.found.iter().any(|inner| is_within(&path, &inner.folder)) {
-            continue;
+            return Ok(());
         }
-        let kind = entry.header().entry_type();
         if kind.is_dir() {
-            make(to, &path)?;
-        } else if kind.is_hard_link() {
-            let first = entry.link_name_bytes().and_then(|name| clean(&name));
-            let Some(first) = first else { continue };
+            return if keep(b"") { make(to, &path).map(drop) } else { Ok(()) };
+        }
+        if !keep(split(&path).1) {
+            return Ok(());
+        }
+        if kind.is_hard_link() {
+            let first = member.link_name_bytes().and_then(|name| clean(&name));
+            let Some(first) = first else { return Ok(()) };
             let from = to.descend(split(&first).0)?;
             from.link(OsStr::from_bytes(split(&first).1), &make(to, split(&path).0)?, name_of(&path))?;
         } else if kind.is_file() || kind.is_contiguous() || kind.is_gnu_sparse() {
-            write(&mut entry, &make(to, split(&path).0)?, name_of(&path))?;
+            write(member, &make(to, split(&path).0)?, name_of(&path))?;
         }
-    }
+        Ok(())
+    })?;
     Ok(to.descend(folder)?)
 }
 
@@ -175,7 +277,7 @@ fn make(to: &Dir, path: &[u8]) -> Result<Dir> {
 }
 
 fn write(from: &mut impl Read, dir: &Dir, name: &OsStr) -> Result<()> {
-    let mut file = dir.create_file(name, 0o400)?;
+    let file = dir.create_file(name, 0o400)?;
     let mut buffer = vec![0; 256 * 1024];
     loop {
         signals::check()?;
@@ -187,6 +289,56 @@ fn write(from: &mut impl Read, dir: &Dir, name: &OsStr) -> Result<()> {
                 return Err(Error::Damaged(format!("{name} cannot be taken out of the tar: {e}")));
             }
         };
-        file.write_all(&buffer[..n]).map_err(|e| sys::Error::new("write", dir.join(name), e))?;
+        durable::write_all(&file, &dir.join(name), &buffer[..n])?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use tar::{EntryType, Header};
+
+    fn header(kind: EntryType, size: u64) -> Header {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_path("20261123T030000Z/x").unwrap();
+        header.set_size(size);
+        header.set_mode(0o644);
+        header.set_cksum();
+        header
+    }
+
+    /// A packed tar of these members, each as large as it says, all of zeros.
+    fn packed(members: &[Header]) -> File {
+        let file = tempfile::tempfile().unwrap();
+        let mut out = zstd::stream::write::Encoder::new(&file, 1).unwrap();
+        for member in members {
+            out.write_all(member.as_bytes()).unwrap();
+            let size = member.entry_size().unwrap().min(64 << 20).next_multiple_of(512);
+            io::copy(&mut io::repeat(0).take(size), &mut out).unwrap();
+        }
+        out.finish().unwrap();
+        file
+    }
+
+    #[test]
+    fn a_name_that_would_fill_memory_is_where_the_tar_ends() {
+        for kind in [EntryType::GNULongName, EntryType::GNULongLink, EntryType::XHeader] {
+            let bomb = packed(&[header(EntryType::Regular, 1000), header(kind, 64 << 20)]);
+            let index = index(&bomb, Format::Zstd).unwrap();
+            let cut = index.cut.unwrap_or_default();
+            assert!(cut.contains("larger than 2 MiB"), "{kind:?}: {cut}");
+        }
+        let whole = packed(&[header(EntryType::Regular, 3 << 20), header(EntryType::Regular, 1000)]);
+        assert_eq!(index(&whole, Format::Zstd).unwrap().cut, None, "content has no such bound");
+    }
+
+    #[test]
+    fn sizes_that_overflow_are_no_sum() {
+        let folder = header(EntryType::Directory, 0);
+        let huge = packed(&[folder, header(EntryType::Regular, u64::MAX - 1024)]);
+        assert!(index(&huge, Format::Zstd).unwrap().cut.is_some());
     }
 }

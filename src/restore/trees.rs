@@ -13,11 +13,29 @@ use std::{
 use jiff::Timestamp;
 use rustix::fs::{FileType, Stat};
 
-use super::{error::Result, units::Guard};
+use super::{
+    error::{Error, Result},
+    units::Guard,
+};
 use crate::{
     store::places::TEMPORARY,
     sys::{self, Dir, copy, durable, metadata, random, show, signals, stamp, xattr},
 };
+
+/// Folders below each other that are entered, from the root of all: each costs handles and a part of the stack. A source
+/// collects 512 below a path of its configuration.
+const DEEPEST: usize = 576;
+
+fn fathom(path: &Path) -> Result<()> {
+    if path.iter().count() <= DEEPEST {
+        return Ok(());
+    }
+    let above: PathBuf = path.iter().take(8).collect();
+    Err(Error::refused(
+        format!("below {} folders lie more than {DEEPEST} deep", show(above.as_os_str().as_bytes())),
+        "move or remove the deepest; or restore with --to DIR",
+    ))
+}
 
 fn is_dir(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode).is_dir()
@@ -40,8 +58,9 @@ pub fn copy(
     signals::check()?;
     let stat = from.stat(name)?;
     if !is_dir(&stat) {
-        return put(from, name, &stat, to, new_name);
+        return put(from, name, to, new_name);
     }
+    fathom(path)?;
     let inner = from.open_dir(name)?;
     let made = to.create_dir(new_name, 0o700)?;
     copy_inside(&inner, &made, path, guard)?;
@@ -63,6 +82,7 @@ pub fn copy_inside(from: &Dir, to: &Dir, path: &Path, guard: Option<&Guard>) -> 
 /// Carries over into the new tree what the live one holds and no generation does: as further names of the same files, so
 /// that whoever has them open goes on with them.
 pub fn carry_over(live: &Dir, new: &Dir, path: &Path, guard: &Guard) -> Result<()> {
+    fathom(path)?;
     let before = new.stat_self()?;
     let mut changed = false;
     for name in live.names()? {
@@ -95,6 +115,7 @@ fn stamp_of(stat: &Stat) -> (i64, u32) {
 /// Makes what is in the folder `live` equal to what is in `from`, but for what the guard leaves. Running it again after a cut
 /// ends in the same.
 pub fn mirror(from: &Dir, live: &Dir, path: &Path, guard: &Guard) -> Result<()> {
+    fathom(path)?;
     for name in live.names()? {
         if from.stat_if_any(&name)?.is_none() {
             clear(live, &name, &path.join(&name), guard)?;
@@ -119,7 +140,7 @@ pub fn mirror_one(from: &Dir, live: &Dir, name: &OsStr, path: &Path, guard: &Gua
             return Ok(());
         }
         let temporary = OsString::from(format!("{TEMPORARY}{}", random::hex(8)?));
-        put(from, name, &stat, live, &temporary)?;
+        put(from, name, live, &temporary)?;
         return Ok(durable::replace_draft(live, &temporary, name)?);
     }
     if there.is_some_and(|there| !is_dir(&there)) {
@@ -140,6 +161,7 @@ pub fn clear(dir: &Dir, name: &OsStr, path: &Path, guard: &Guard) -> Result<()> 
     if !is_dir(&stat) {
         return Ok(durable::unlink_draft(dir, name)?);
     }
+    fathom(path)?;
     let inner = dir.open_dir(name)?;
     for child in inner.names()? {
         clear(&inner, &child, &path.join(&child), guard)?;
@@ -149,19 +171,22 @@ pub fn clear(dir: &Dir, name: &OsStr, path: &Path, guard: &Guard) -> Result<()> 
 }
 
 /// A further name of what is no folder; where it cannot have one (another file system, too many), a copy with all metadata.
-fn put(from: &Dir, name: &OsStr, stat: &Stat, to: &Dir, new_name: &OsStr) -> Result<()> {
+fn put(from: &Dir, name: &OsStr, to: &Dir, new_name: &OsStr) -> Result<()> {
     match from.link(name, to, new_name) {
         Err(e) if matches!(e.errno(), Some(libc::EXDEV | libc::EMLINK | libc::EPERM)) => {}
         other => return Ok(other?),
     }
+    // It may be somebody else's by now: what is opened is what counts, and not what was looked at by its name.
+    let (handle, stat) = from.hold(name)?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => {
             let (source, target) = (from.open_file(name)?, to.create_file(new_name, 0o600)?);
+            let stat = same(&source, &stat, &from.join(name))?;
             // Not stopped by a signal: putting back what was there must come to its end.
             copy::hash_and_copy(&source, Some(&target), &to.join(new_name), &mut |_| Ok(()))?;
-            return file_metadata(&source, &target, stat, &to.join(new_name));
+            return file_metadata(&source, &target, &stat, &to.join(new_name));
         }
-        FileType::Symlink => metadata::symlink(to, new_name, &from.read_link(name)?)?,
+        FileType::Symlink => metadata::symlink(to, new_name, &sys::dir::link_of(&handle, &from.join(name))?)?,
         FileType::Fifo => metadata::node(to, new_name, metadata::Node::Fifo)?,
         FileType::CharacterDevice | FileType::BlockDevice => {
             let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
@@ -173,6 +198,7 @@ fn put(from: &Dir, name: &OsStr, stat: &Stat, to: &Dir, new_name: &OsStr) -> Res
             };
             metadata::node(to, new_name, node)?;
         }
+        FileType::Directory => return Err(changed(&from.join(name)).into()),
         // A socket is its program's, which makes it anew.
         _ => return Ok(()),
     }
@@ -183,8 +209,19 @@ fn put(from: &Dir, name: &OsStr, stat: &Stat, to: &Dir, new_name: &OsStr) -> Res
     for (attribute, value) in xattr::of_name(from, name)? {
         xattr::set_on_name(to, new_name, &attribute, &value)?;
     }
-    let (seconds, nanoseconds) = stamp_of(stat);
+    let (seconds, nanoseconds) = stamp_of(&stat);
     Ok(metadata::time_name(to, new_name, seconds, nanoseconds)?)
+}
+
+fn changed(path: &Path) -> sys::Error {
+    sys::Error::new("copy", path, std::io::Error::other("something else was put in its place meanwhile"))
+}
+
+/// What an open file is, if it is the one that was held.
+fn same(file: &File, held: &Stat, path: &Path) -> sys::Result<Stat> {
+    let stat = rustix::fs::fstat(file).map_err(|e| sys::Error::new("look at", path, e))?;
+    let is_same = (stat.st_dev, stat.st_ino) == (held.st_dev, held.st_ino);
+    if is_same { Ok(stat) } else { Err(changed(path)) }
 }
 
 fn file_metadata(from: &File, to: &File, stat: &Stat, path: &Path) -> Result<()> {
@@ -225,7 +262,8 @@ pub struct Survey {
     pub examples: Vec<String>,
 }
 
-/// Looks over a live path: what is there, and what of it changed after `since`.
+/// Looks over a live path: what is there, and what of it changed after `since`. Refuses what is too deep to be walked: now,
+/// before anything is stopped, and also where it is not collected, since that is carried over.
 pub fn survey(path: &Path, since: Timestamp, guard: &Guard, into: &mut Survey) -> Result<()> {
     if path.parent().is_none() {
         return survey_inside(&Dir::open("/")?, path, since, guard, into);
@@ -261,17 +299,37 @@ fn survey_one(
 }
 
 fn survey_inside(dir: &Dir, path: &Path, since: Timestamp, guard: &Guard, into: &mut Survey) -> Result<()> {
+    fathom(path)?;
     for name in dir.names()? {
         signals::check()?;
         let path = path.join(&name);
-        match dir.stat_if_any(&name)? {
-            Some(stat) if !is_ours(&name) && !guard.leaves(dir, &path, &stat) => {
-                match survey_one(dir, &name, &stat, path, (since, guard), into) {
-                    Err(super::error::Error::Sys(e)) if e.is_not_found() => {}
-                    other => other?,
-                }
-            }
-            _ => {}
+        let Some(stat) = dir.stat_if_any(&name)? else { continue };
+        let is_left = guard.leaves(dir, &path, &stat);
+        if is_left && is_dir(&stat) && !is_ours(&name) {
+            sound(dir, &name, &path, guard)?;
+        }
+        if is_left || is_ours(&name) {
+            continue;
+        }
+        match survey_one(dir, &name, &stat, path, (since, guard), into) {
+            Err(Error::Sys(e)) if e.is_not_found() => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// Only how deep it is.
+fn sound(dir: &Dir, name: &OsStr, path: &Path, guard: &Guard) -> Result<()> {
+    signals::check()?;
+    if guard.is_mounted(path) {
+        return Ok(());
+    }
+    fathom(path)?;
+    let Some(inner) = dir.open_dir_if_any(name)? else { return Ok(()) };
+    for (name, kind) in inner.kinds()? {
+        if kind.is_none_or(|kind| kind.is_dir()) && inner.stat_if_any(&name)?.as_ref().is_some_and(is_dir) {
+            sound(&inner, &name, &path.join(&name), guard)?;
         }
     }
     Ok(())
@@ -280,4 +338,22 @@ fn survey_inside(dir: &Dir, path: &Path, since: Timestamp, guard: &Guard, into: 
 /// Device and inode of what a name is.
 pub fn inode(dir: &Dir, name: &OsStr) -> sys::Result<Option<(u64, u64)>> {
     Ok(dir.stat_if_any(name)?.map(|stat| (stat.st_dev, stat.st_ino)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_opened_must_be_what_was_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = Dir::open(folder.path()).unwrap();
+        for name in ["a", "b"] {
+            dir.create_file(name, 0o600).unwrap();
+        }
+        let (_handle, a) = dir.hold("a").unwrap();
+        let open = |name: &str| same(&dir.open_file(name).unwrap(), &a, Path::new(name));
+        assert_eq!(open("a").unwrap().st_ino, a.st_ino);
+        assert!(open("b").unwrap_err().to_string().contains("put in its place"));
+    }
 }

@@ -37,6 +37,15 @@ struct Step {
     back: Option<(u64, u64)>,
 }
 
+/// Ends an undo that was cut: what can be put back is; gives what cannot, and why.
+pub(super) fn give_up(state: &Dir) -> Result<Vec<(Replaced, Error)>> {
+    let steps = begun(state)?.unwrap_or_default();
+    let stuck =
+        steps.into_iter().rev().filter_map(|step| swap(&step).err().map(|e| (step.kept, e))).collect();
+    durable::remove_file(state, UNDOING)?;
+    Ok(stuck)
+}
+
 /// An undo that was cut, if there is one.
 fn begun(state: &Dir) -> Result<Option<Vec<Step>>> {
     journal::read(state, UNDOING)
@@ -166,8 +175,7 @@ fn carry_over(kept: &Replaced, old: &Dir) -> Result<()> {
 }
 
 fn folder(kept: &Replaced) -> Result<Dir> {
-    let (above, name) = units::at(&kept.folder)?;
-    Ok(above.open_dir(&name)?)
+    Ok(exchange::held(&kept.folder, kept.inode)?.2)
 }
 
 fn unit(kept: &Replaced) -> UnitRecord {
@@ -176,6 +184,7 @@ fn unit(kept: &Replaced) -> UnitRecord {
         root: kept.root.clone(),
         how: kept.how,
         staging: kept.folder.clone(),
+        folder: kept.inode,
         old: None,
         new: None,
         copied: true,

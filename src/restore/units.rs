@@ -85,6 +85,11 @@ impl Guard {
             || (self.rules.exclude_caches && name != CACHE_TAG && folder.stat(CACHE_TAG).is_ok())
     }
 
+    /// Whether something is mounted there.
+    pub fn is_mounted(&self, path: &Path) -> bool {
+        self.mounts.is_point(path)
+    }
+
     fn is_excluded(&self, path: &Path, is_dir: bool) -> bool {
         path != self.rules.top
             && path.starts_with(self.matcher.path())

@@ -1,22 +1,14 @@
 //! Writing a generation out below a folder, with all its metadata, every byte proven on the way.
 //!
-//! The generation's folder may be anybody's: nothing in it is believed before its hash is the one that the seal stands
-//! for, and the manifest is read by the strict reader, so that no path leads out of the target. The target is entered by
-//! handle only; what it holds is made by us.
+//! The target is entered by handle only; what it holds is made by us.
 
-use std::{
-    collections::HashMap, ffi::OsStr, fs::File, io::BufReader, os::unix::ffi::OsStrExt as _, path::Path,
-};
-
-use rustix::fs::FileType;
+use std::{collections::HashMap, ffi::OsStr, fs::File, os::unix::ffi::OsStrExt as _};
 
 use super::selection::{Place, Places};
 use crate::{
     manifest::{
-        BadManifest, Digest, Entry, Generation, Item, Kind, Limits,
-        attributed::Attributed,
-        entry::{self, Links, Time},
-        mtree, names, xattrs,
+        BadManifest, Digest, Entry, Kind,
+        entry::{self, Links},
     },
     sys::{
         self, Dir,
@@ -24,7 +16,7 @@ use crate::{
         durable, metadata,
         progress::Progress,
         show, signals,
-        xattr::{self, Attribute},
+        xattr::Attribute,
     },
 };
 
@@ -71,143 +63,6 @@ impl From<CopyError> for Error {
     }
 }
 
-type Reader<'f> = Attributed<mtree::Reader<BufReader<&'f File>>, xattrs::Reader<BufReader<&'f File>>>;
-
-/// A generation whose manifest and attributes are what its seal stands for. Both were copied to where nobody else can
-/// reach while they were hashed: what was proven is what is read.
-#[derive(Debug)]
-pub struct Proven {
-    data: Dir,
-    manifest: File,
-    attributes: File,
-}
-
-/// What is wanted of a generation; an archive is one file.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-pub struct Wanted {
-    /// Entries.
-    pub entries: u64,
-    /// Regular files.
-    pub files: u64,
-    /// Bytes of their content.
-    pub bytes: u64,
-}
-
-impl Proven {
-    /// Proves the manifest and the attributes in a generation's folder against its `generation.toml`.
-    pub fn new(dir: &Dir, generation: &Generation) -> Result<Self, Error> {
-        let prove = |name: &'static str, sum: Digest| {
-            let copy = sys::dir::private_file()?;
-            let from = dir.open_file(name)?;
-            let content =
-                copy::hash_and_copy(&from, Some(&copy), &dir.join(name), &mut |_| signals::check())?;
-            if Digest(content.sha256) == sum {
-                Ok(copy)
-            } else {
-                Err(Error::Damaged(format!("{name} is not what the seal stands for")))
-            }
-        };
-        Ok(Self {
-            data: dir.open_dir(names::DATA)?,
-            manifest: prove(names::MANIFEST, generation.sha256.manifest)?,
-            attributes: prove(names::XATTRS, generation.sha256.xattrs)?,
-        })
-    }
-
-    fn entries(&self) -> Result<Reader<'_>, Error> {
-        let from_start = |mut file: &'_ File, name| {
-            std::io::Seek::rewind(&mut file).map_err(|e| sys::Error::new("read", name, e))
-        };
-        from_start(&self.manifest, names::MANIFEST)?;
-        from_start(&self.attributes, names::XATTRS)?;
-        Ok(Attributed::new(
-            mtree::Reader::new(BufReader::with_capacity(1 << 18, &self.manifest), Limits::NONE),
-            xattrs::Reader::new(BufReader::with_capacity(1 << 18, &self.attributes), Limits::NONE),
-        ))
-    }
-
-    /// Counts what is wanted.
-    pub fn count(&self, places: &Places<'_>) -> Result<Wanted, Error> {
-        let mut wanted = Wanted::default();
-        for item in self.entries()? {
-            let (item, _) = item?;
-            let Some(entry) = item.entry() else { continue };
-            if let Place::At { way: false, .. } | Place::Archive = places.of(&entry.path) {
-                wanted.entries += 1;
-                if let Kind::File { size, .. } = entry.kind {
-                    wanted.files += 1;
-                    wanted.bytes += size;
-                }
-            }
-        }
-        Ok(wanted)
-    }
-
-    /// Tells what is not there or has another size, by its path in the manifest; no content is read.
-    pub fn missing(&self, tell: &mut dyn FnMut(&[u8], &str)) -> Result<(), Error> {
-        let mut folder: Option<(Vec<u8>, Option<Dir>)> = None;
-        for item in self.entries()? {
-            signals::check()?;
-            let (item, _) = item?;
-            let Some(Entry { path, kind: Kind::File { size, .. }, .. }) = item.entry() else { continue };
-            let stored = entry::stored_path(path);
-            let (parent, name) = split(&stored);
-            if folder.as_ref().is_none_or(|(known, _)| known != parent) {
-                folder = Some((parent.to_vec(), self.data.descend(parent).ok()));
-            }
-            let stat = match &folder {
-                Some((_, Some(dir))) => dir.stat_if_any(OsStr::from_bytes(name))?,
-                _ => None,
-            };
-            match stat {
-                None => tell(path, "it is missing"),
-                Some(stat) if !FileType::from_raw_mode(stat.st_mode).is_file() => tell(path, "it is no file"),
-                Some(stat) if u64::try_from(stat.st_size) != Ok(*size) => tell(path, "it has another size"),
-                Some(_) => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Calls `see` with each entry of the manifest, in its order.
-    pub fn each(&self, see: &mut dyn FnMut(&Entry) -> Result<(), Error>) -> Result<(), Error> {
-        for item in self.entries()? {
-            signals::check()?;
-            let (item, _) = item?;
-            if let Some(entry) = item.entry() {
-                see(entry)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes what is wanted below `target`, which holds nothing that is in the way.
-    pub fn write_out(
-        &self,
-        places: &Places<'_>,
-        target: &Dir,
-        progress: &Progress,
-    ) -> Result<Written, Error> {
-        let mut writer = Writer {
-            data: self.data.try_clone()?,
-            from: None,
-            folders: vec![Folder { dir: target.try_clone()?, path: Vec::new(), later: None }],
-            links: HashMap::new(),
-            written: Written::default(),
-            progress,
-        };
-        for item in self.entries()? {
-            signals::check()?;
-            let (item, attributes) = item?;
-            if let Item::Entry(entry) = item {
-                writer.entry(&entry, &attributes, places)?;
-            }
-        }
-        writer.leave_to(0)?;
-        Ok(writer.written)
-    }
-}
-
 /// A folder that is being filled; its own metadata is set when it is left.
 struct Folder {
     dir: Dir,
@@ -225,8 +80,26 @@ pub(super) struct Writer<'a> {
     pub(super) progress: &'a Progress,
 }
 
-impl Writer<'_> {
-    fn entry(&mut self, entry: &Entry, attributes: &[Attribute], places: &Places<'_>) -> Result<(), Error> {
+impl<'a> Writer<'a> {
+    /// A writer of what is stored in `data`, into the folder `target`.
+    pub(super) fn new(data: Dir, target: Dir, progress: &'a Progress) -> Self {
+        Self {
+            data,
+            from: None,
+            folders: vec![Folder { dir: target, path: Vec::new(), later: None }],
+            links: HashMap::new(),
+            written: Written::default(),
+            progress,
+        }
+    }
+
+    /// Writes an entry of the manifest, if it is wanted.
+    pub(super) fn entry(
+        &mut self,
+        entry: &Entry,
+        attributes: &[Attribute],
+        places: &Places<'_>,
+    ) -> Result<(), Error> {
         let (path, way) = match places.of(&entry.path) {
             Place::At { path, way } => (path, way),
             Place::Archive => return self.unpack(entry, places),
@@ -390,79 +263,6 @@ impl Writer<'_> {
         self.written.damaged_count += 1;
         if self.written.damaged.len() < 100 {
             self.written.damaged.push(format!("{}: {why}", show(&entry.path)));
-        }
-    }
-
-    fn node(
-        &mut self,
-        entry: &Entry,
-        attributes: &[Attribute],
-        dir: &Dir,
-        name: &OsStr,
-        node: metadata::Node,
-    ) -> Result<(), Error> {
-        let made = metadata::node(dir, name, node);
-        if !self.tolerate(made)? {
-            return Ok(());
-        }
-        self.name_metadata(entry, attributes, dir, name)?;
-        metadata::mode_name(dir, name, entry.mode)?;
-        self.set_time(entry.mtime, |s, n| metadata::time_name(dir, name, s, n))
-    }
-
-    /// Metadata of what is open: the owner first, since it clears setuid and capabilities; the time last.
-    pub(super) fn open_metadata(
-        &mut self,
-        entry: &Entry,
-        attributes: &[Attribute],
-        fd: &impl std::os::fd::AsFd,
-        path: &Path,
-    ) -> Result<(), Error> {
-        let owned = metadata::own(fd, path, entry.uid, entry.gid);
-        // Without the right owner, setuid and setgid would give away what was never meant.
-        let mode = if self.tolerate(owned)? { entry.mode } else { entry.mode & 0o1777 };
-        metadata::mode(fd, path, mode)?;
-        for (name, value) in attributes {
-            let set = xattr::set_on_open(fd, path, name, value);
-            self.tolerate(set)?;
-        }
-        self.set_time(entry.mtime, |s, n| metadata::time(fd, path, s, n))
-    }
-
-    fn name_metadata(
-        &mut self,
-        entry: &Entry,
-        attributes: &[Attribute],
-        dir: &Dir,
-        name: &OsStr,
-    ) -> Result<(), Error> {
-        let owned = metadata::own_name(dir, name, entry.uid, entry.gid);
-        self.tolerate(owned)?;
-        for (attribute, value) in attributes {
-            let set = xattr::set_on_name(dir, name, attribute, value);
-            self.tolerate(set)?;
-        }
-        self.set_time(entry.mtime, |s, n| metadata::time_name(dir, name, s, n))
-    }
-
-    fn set_time(&mut self, time: Time, set: impl FnOnce(i64, u32) -> sys::Result<()>) -> Result<(), Error> {
-        let set = set(time.seconds, time.nanoseconds);
-        self.tolerate(set).map(|_| ())
-    }
-
-    /// What only root or only another file system can do is counted and told; all else is an error.
-    fn tolerate(&mut self, done: sys::Result<()>) -> Result<bool, Error> {
-        let Err(e) = done else { return Ok(true) };
-        match e.errno() {
-            Some(libc::EPERM | libc::EACCES | libc::EOPNOTSUPP | libc::EINVAL) => {
-                let text = format!("{}: {}", e.action, e.source);
-                match self.written.unset.iter_mut().find(|(known, _)| *known == text) {
-                    Some((_, count)) => *count += 1,
-                    None => self.written.unset.push((text, 1)),
-                }
-                Ok(false)
-            }
-            _ => Err(e.into()),
         }
     }
 }

@@ -35,6 +35,11 @@ pub fn is_verified(stored: &Stored) -> bool {
     stored.marks.is_whole() && (stored.receipt.verify != Verify::None || stored.marks.verified.is_some())
 }
 
+/// Whether something of a source is suspicious: then nothing of it goes.
+pub fn is_frozen(stored: &[Stored]) -> bool {
+    stored.iter().any(|s| s.marks.suspicious.is_some())
+}
+
 /// The policy of a source; a source with something suspicious is frozen until somebody looked.
 pub fn policy(source: &config::SinkSource, sink: &config::Sink, all: &[Stored]) -> Policy {
     let keep = source.keep;
@@ -45,6 +50,6 @@ pub fn policy(source: &config::SinkSource, sink: &config::Sink, all: &[Stored]) 
         monthly: keep.monthly,
         yearly: keep.yearly,
         keep_for: sink.keep_for,
-        frozen: all.iter().any(|s| s.marks.suspicious.is_some()),
+        frozen: is_frozen(all),
     }
 }

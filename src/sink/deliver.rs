@@ -19,7 +19,7 @@ use crate::{
     },
     manifest::{GenerationId, Kind as EntryKind, Seal, entry::stored_path, names},
     remote::{self, Deadlines, Delivery, Sending, Tools},
-    report::{Finding, Kind},
+    report::{Exit, Finding, Kind},
     store::{self, SourceStore, Stored, prove::Effort},
     sys::{Dir, progress::Progress, signals},
 };
@@ -57,6 +57,8 @@ pub struct Setup<'a> {
     pub deadlines: Deadlines,
     /// Whether every hash is compared here before anything is sent. There it is, in any case.
     pub verify: bool,
+    /// Whether it is sent without `verify` although damage is known in it.
+    pub allow_damaged: bool,
     /// Only ask, send nothing.
     pub dry_run: bool,
     /// The time now.
@@ -142,6 +144,14 @@ impl From<crate::sys::Error> for Failed {
 }
 
 impl Failed {
+    /// The exit code: a generation that is not here was named wrongly.
+    pub fn exit(&self, name: &str) -> Exit {
+        match self {
+            Self::NotHere(_) => Exit::Usage,
+            _ => self.finding(name).kind.exit(),
+        }
+    }
+
     /// The finding that tells it.
     pub fn finding(&self, name: &str) -> Finding {
         let finding = |kind| Finding::new(kind, name, self.to_string());
@@ -186,6 +196,9 @@ pub fn run(setup: &Setup<'_>) -> Result<Delivered, Failed> {
         free: None,
         notes: Vec::new(),
     };
+    if !setup.verify && !setup.allow_damaged {
+        refuse_known_damage(&stored, older.as_ref())?;
+    }
     // Before anything takes long: whether we are let in at all.
     setup.progress.begin("connecting", 0, 0);
     let mut first = Some((setup.connect)()?);
@@ -228,6 +241,17 @@ fn choose(setup: &Setup<'_>) -> Result<(Stored, Option<GenerationId>), Failed> {
     };
     let older = all[..at].iter().rfind(|one| one.marks.damage.is_none()).map(|one| one.id().clone());
     Ok((all.swap_remove(at), older))
+}
+
+/// What is not read again is at least not known to be damaged.
+fn refuse_known_damage(stored: &Stored, older: Option<&GenerationId>) -> Result<(), Failed> {
+    let Some(damage) = &stored.marks.damage else { return Ok(()) };
+    Err(Failed::Damaged {
+        id: stored.id().clone(),
+        wrong: usize::try_from(damage.count).unwrap_or(usize::MAX),
+        named: damage.paths.iter().take(NAMED).cloned().collect(),
+        older: older.cloned(),
+    })
 }
 
 fn verify(setup: &Setup<'_>, stored: &Stored, older: Option<GenerationId>) -> Result<(), Failed> {

@@ -9,6 +9,7 @@ use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
 use crate::{
     config::SinkRole,
+    gate::keys::PublicKey,
     sys::{self, Dir, child, durable, name::Name, show},
 };
 
@@ -87,17 +88,11 @@ fn key_of(line: &str) -> Option<(usize, String)> {
     (plain && words.next().is_none()).then(|| (rank, format!("{kind} {blob}")))
 }
 
+/// As `ssh-keygen -l` shows it.
 fn fingerprint(key: &str) -> Result<String, Error> {
-    let dir =
-        tempfile::tempdir().map_err(|e| sys::Error::new("make a folder in", std::env::temp_dir(), e))?;
-    durable::write_file(&Dir::open(dir.path())?, "key.pub", format!("{key}\n").as_bytes(), 0o600)?;
-    let file = dir.path().join("key.pub").to_string_lossy().into_owned();
-    let argv: Vec<String> = ["ssh-keygen", "-l", "-f", &file].map(str::to_owned).to_vec();
-    let said = output(&argv, Duration::from_secs(20))?;
-    let print = said.split_whitespace().find(|word| word.starts_with("SHA256:"));
-    print
-        .map(|p| show(p.as_bytes()))
-        .ok_or_else(|| Error::Config(format!("ssh-keygen tells no fingerprint: {}", show(said.as_bytes()))))
+    let key = PublicKey::parse(key)
+        .map_err(|e| Error::Config(format!("the host shows a key that is none: {e}")))?;
+    Ok(key.fingerprint())
 }
 
 fn output(argv: &[String], timeout: Duration) -> Result<String, Error> {
@@ -209,6 +204,29 @@ pub fn added(text: &str, role: SinkRole, entry: &Entry) -> Result<Option<String>
     Ok(Some(document.to_string()))
 }
 
+/// The text of a configuration in which a source of a sink has another name; `None` if none has the old one.
+pub fn renamed(text: &str, role: SinkRole, old: &Name, new: &Name) -> Result<Option<String>, Error> {
+    let mut document: DocumentMut =
+        text.parse().map_err(|e: toml_edit::TomlError| Error::Config(show(e.message().as_bytes())))?;
+    let sink = document.get_mut(role.name()).and_then(Item::as_table_mut);
+    let Some(sources) = sink.and_then(|sink| sink.get_mut("source")).and_then(Item::as_array_of_tables_mut)
+    else {
+        return Ok(None);
+    };
+    let is = |table: &Table, name: &Name| table.get("name").and_then(Item::as_str) == Some(name.as_str());
+    let both = sources.iter().any(|table| is(table, old)) && sources.iter().any(|table| is(table, new));
+    if both {
+        return Err(Error::Config(format!("{old} and {new} are both configured: they are two sources")));
+    }
+    let Some(table) = sources.iter_mut().find(|table| is(table, old)) else { return Ok(None) };
+    if let Some(name) = table.get_mut("name").and_then(Item::as_value_mut) {
+        let decor = name.decor().clone();
+        *name = new.as_str().into();
+        *name.decor_mut() = decor;
+    }
+    Ok(Some(document.to_string()))
+}
+
 /// Puts the new text in the place of the file, durably; mode and owner stay. Cut anywhere, there is the old text or the
 /// new one.
 pub fn write(file: &Path, text: &str) -> Result<(), Error> {
@@ -258,6 +276,16 @@ mod tests {
         assert!(added("", DATA, &entry()).is_err());
         let logs = added("[sink]\n[logsink]\n", SinkRole::Logs, &entry()).unwrap().unwrap();
         assert!(logs.contains("[logsink]\n\n[[logsink.source]]\nname = \"blog\""), "{logs}");
+    }
+
+    #[test]
+    fn a_source_is_renamed_and_every_comment_stays() {
+        let text = "[sink]\n\n[[sink.source]]\nname = \"shop\" # the shop\nhost = \"a\"\n\n[[sink.source]]\nname = \"blog\"\n";
+        let name = |text: &str| text.parse::<Name>().unwrap();
+        let new = renamed(text, DATA, &name("shop"), &name("store")).unwrap().unwrap();
+        assert_eq!(new, text.replace("\"shop\"", "\"store\""));
+        assert_eq!(renamed(&new, DATA, &name("shop"), &name("store")).unwrap(), None);
+        assert!(renamed(text, DATA, &name("shop"), &name("blog")).is_err());
     }
 
     #[test]

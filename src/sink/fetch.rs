@@ -4,7 +4,7 @@ use std::{cell::Cell, num::NonZeroU64, path::PathBuf, sync::Arc};
 
 use jiff::SignedDuration;
 
-use super::{channel, one::One, prune};
+use super::{brake, candidates::is_frozen, channel, one::One, prune};
 use crate::{
     config::{self, SinkRole},
     gate::protocol::{Offer, Part},
@@ -74,7 +74,10 @@ pub enum Failed {
         limit: u64,
     },
     /// There is no room.
-    #[error("{id} needs {needed} bytes and {inodes} inodes, and there is no room for it")]
+    #[error(
+        "{id} needs {needed} bytes and {inodes} inodes, and there is no room for it{}",
+        if *.frozen { "; nothing goes for it, since its source is frozen" } else { "" }
+    )]
     NoRoom {
         /// Which.
         id: manifest::GenerationId,
@@ -82,6 +85,8 @@ pub enum Failed {
         needed: u64,
         /// Inodes.
         inodes: u64,
+        /// Whether nothing may go because something looks suspicious.
+        frozen: bool,
     },
     /// A mistake of ours.
     #[error("internal: {0}")]
@@ -146,6 +151,9 @@ impl Failed {
             Self::TooLarge { .. } => finding(Kind::Failed).with_fix(format!(
                 "look at the source: should it have so much? If so, write limits = {{ max_bytes = \"…\" }} in {} here",
                 role.source_header()
+            )),
+            Self::NoRoom { frozen: true, .. } => finding(Kind::Storage).with_fix(format!(
+                "make room on the sink, or look at what is suspicious: `handover {role} list {name}`, then `handover {role} trust {name}`"
             )),
             Self::NoRoom { .. } => finding(Kind::Storage)
                 .with_fix("make room on the sink, or keep fewer generations (`keep`); nothing was deleted that retention protects"),
@@ -216,9 +224,14 @@ pub fn fetch(one: &mut One<'_>, offer: &Offer) -> Result<Stored, Failed> {
     );
     one.progress.begin(format!("storing {}", offer.id), 0, 0);
     let host = one.setup.host.to_owned();
-    let committed = one.timed("commit", |one| checked.commit(&host, one.now()))?;
+    let judged = one.timed("compare", |one| brake::judge(one.source, &one.store, &checked))?;
+    let suspicious = judged.suspicious.clone();
+    let committed = one.timed("commit", |one| checked.commit(&host, one.now(), judged))?;
     let (Committed::New(stored) | Committed::Already(stored)) = committed;
     one.journal(&offer.id, "stored", format!("as number {}", stored.receipt.sequence));
+    if let Some(why) = suspicious {
+        one.journal(&offer.id, "suspicious", why);
+    }
     let generation = &stored.found.generation;
     one.report.stored.push(report::Fetched {
         id: offer.id.to_string(),
@@ -371,7 +384,7 @@ fn check_room(one: &mut One<'_>, offer: &Offer, planned: &Planned) -> Result<(),
     let (disk, floor) = room(one)?;
     if needed.saturating_add(floor) > disk.bytes_total {
         // It never fits: nothing may go for it.
-        return Err(Failed::NoRoom { id: offer.id.clone(), needed, inodes });
+        return Err(Failed::NoRoom { id: offer.id.clone(), needed, inodes, frozen: false });
     }
     let enough = || {
         let room = sys::room::Room::of(&sys::Dir::open(&config.home)?)?;
@@ -389,7 +402,11 @@ fn check_room(one: &mut One<'_>, offer: &Offer, planned: &Planned) -> Result<(),
         one.find(Finding::new(Kind::Warning, went.id.as_str(), went.reason.clone()).with_fix(fix));
         one.report.condemned.push(went);
     }
-    if made? { Ok(()) } else { Err(Failed::NoRoom { id: offer.id.clone(), needed, inodes }) }
+    if made? {
+        return Ok(());
+    }
+    let frozen = is_frozen(&store.stored()?.0);
+    Err(Failed::NoRoom { id: offer.id.clone(), needed, inodes, frozen })
 }
 
 fn transfer_and_check(

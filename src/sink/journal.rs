@@ -10,7 +10,7 @@ use crate::{
     sys::Dir,
 };
 
-fn file(name: &str) -> String {
+pub(super) fn file(name: &str) -> String {
     format!("events-{name}")
 }
 

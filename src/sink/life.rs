@@ -23,7 +23,11 @@ pub fn of(place: &Place<'_>, source: &config::SinkSource, id: &GenerationId, now
     let mut is = |state: &str, stays, because| life.now.push(here(place, &kept, state, id, stays, because));
     let (stored, strange) = kept.stored()?;
     if let Some(one) = stored.iter().find(|s| s.id() == id) {
-        let (stays, because) = verdict(&kept, place, source, id, now)?;
+        let (stays, mut because) = verdict(&kept, place, source, id, now)?;
+        because.extend(one.marks.suspicious.as_ref().map(|why| {
+            let name = &source.name;
+            format!("suspicious: {why}; if that is right: handover {} trust {name} {id}", place.config.role)
+        }));
         is("store", stays, because);
         told.extend(of_stored(one));
     }

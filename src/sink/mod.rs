@@ -3,11 +3,14 @@
 
 use crate::{config::SinkRole, manifest::Channel};
 
+pub mod brake;
 pub mod candidates;
 pub mod choice;
 pub mod deliver;
 pub mod enroll;
 pub mod fetch;
+pub mod forget;
+pub mod heal;
 pub mod journal;
 pub mod key;
 pub mod life;

@@ -5,7 +5,7 @@ use std::{cell::Cell, sync::Arc, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    channel,
+    brake, channel,
     choice::{Choice, Known, choose},
     fetch::{self, Failed},
     journal,
@@ -128,7 +128,7 @@ impl One<'_> {
         let fetched = self.retried(|one| {
             // After a break all is asked anew: what was stored by then is accepted, what was half there is continued.
             let offers = known.take().map_or_else(|| one.ask(), Ok)?;
-            one.check_who(&offers)?;
+            check_who(one.role(), one.source, &offers)?;
             one.take_all(&offers)
         });
         // Retention runs whatever became of the offers: it deletes nothing that protects, and needs nothing new.
@@ -139,6 +139,8 @@ impl One<'_> {
             Ok(pruned) => self.tell_pruned(pruned),
             Err(e) => self.find(fetch::store_finding(self.role(), "prune", &e)),
         }
+        let (role, name) = (self.role(), self.source.name.as_str());
+        self.report.findings.extend(brake::finding(role, name, &self.store.stored()?.0));
         fetched
     }
 
@@ -224,22 +226,8 @@ impl One<'_> {
         self.setup.config.role
     }
 
-    /// Whether it is the source that it should be, and hands over what is fetched here.
-    fn check_who(&self, offers: &Offers) -> Result<(), Failed> {
-        let name = self.source.name.as_str();
-        if offers.name != name {
-            let said = show(offers.name.as_bytes());
-            return Err(Failed::Name { said, expected: name.to_owned() });
-        }
-        let expected = channel(self.role());
-        if offers.channel != expected {
-            return Err(Failed::Channel { said: offers.channel, expected });
-        }
-        Ok(())
-    }
-
     fn check_identity(&mut self, offers: &Offers) -> Result<(), Failed> {
-        self.check_who(offers)?;
+        check_who(self.role(), self.source, offers)?;
         let name = self.source.name.as_str();
         let skew = offers.clock.duration_since(self.now());
         if skew.abs() > SKEW {
@@ -261,20 +249,26 @@ impl One<'_> {
     }
 
     fn take_all(&mut self, offers: &Offers) -> Result<(), Failed> {
+        let mut is_full = false;
         for offer in &offers.offers {
             signals::check()?;
+            // What is beyond the day's number is told once, and costs a look each, however many there are.
+            if is_full && self.store.get(&offer.id)?.is_none() {
+                continue;
+            }
             match self.take(offer) {
                 Err(failed) if failed.is_of_one_generation() => {
                     let finding = failed.finding(self.role(), self.source.name.as_str());
                     self.find(finding);
                 }
-                taken => taken?,
+                taken => is_full |= taken? == Choice::TooMany,
             }
         }
         Ok(())
     }
 
-    fn take(&mut self, offer: &Offer) -> Result<(), Failed> {
+    /// Does with an offer what is to be done with it; says what that was.
+    fn take(&mut self, offer: &Offer) -> Result<Choice, Failed> {
         let stored = self.store.get(&offer.id)?;
         let known = self.known(offer, stored.as_ref())?;
         let choice = choose(offer, &known, self.setup.config.max_per_day);
@@ -294,14 +288,16 @@ impl One<'_> {
             );
         }
         match (choice, stored) {
-            (Choice::AcceptAgain, Some(stored)) => self.accept(offer, &stored.receipt),
+            (Choice::AcceptAgain, Some(stored)) => self.accept(offer, &stored.receipt)?,
             (Choice::AcceptAgain, None) => {
                 let condemned = self.store.condemned()?.0.into_iter().find(|c| c.found.id() == &offer.id);
-                condemned.map_or(Ok(()), |condemned| self.accept(offer, &condemned.receipt))
+                if let Some(condemned) = condemned {
+                    self.accept(offer, &condemned.receipt)?;
+                }
             }
             (Choice::Fetch, _) => {
                 let stored = fetch::fetch(self, offer)?;
-                self.accept(offer, &stored.receipt)
+                self.accept(offer, &stored.receipt)?;
             }
             (choice, _) => {
                 if choice == Choice::Quarantined {
@@ -309,9 +305,9 @@ impl One<'_> {
                 }
                 let finding = self.not_taken(offer, choice, known.today);
                 self.find(finding);
-                Ok(())
             }
         }
+        Ok(choice)
     }
 
     fn known(&self, offer: &Offer, stored: Option<&Stored>) -> Result<Known, Failed> {
@@ -425,6 +421,20 @@ impl One<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether it is the source that it should be, and hands over what is fetched here.
+pub(super) fn check_who(role: SinkRole, source: &config::SinkSource, offers: &Offers) -> Result<(), Failed> {
+    let name = source.name.as_str();
+    if offers.name != name {
+        let said = show(offers.name.as_bytes());
+        return Err(Failed::Name { said, expected: name.to_owned() });
+    }
+    let expected = channel(role);
+    if offers.channel != expected {
+        return Err(Failed::Channel { said: offers.channel, expected });
+    }
+    Ok(())
 }
 
 /// Whether a source's run ended well.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::candidates::{candidates, policy};
+use super::candidates::{candidates, is_frozen, policy};
 use crate::{
     config,
     manifest::GenerationId,
@@ -64,7 +64,10 @@ pub fn prune(
             }
         }
     }
-    pruned.deleted = store.purge(undo_for(sink), now)?;
+    // What was condemned before something looked suspicious may be the last good copy: it can be taken back meanwhile.
+    if !is_frozen(&store.stored()?.0) {
+        pruned.deleted = store.purge(undo_for(sink), now)?;
+    }
     Ok(pruned)
 }
 
@@ -75,7 +78,8 @@ pub fn undo_for(sink: &config::Sink) -> SignedDuration {
 
 /// Makes room before a generation is fetched. Condemned ones go before their time: first those whose `undo_for` is over,
 /// then the eldest. After them goes what would go if the offer were already stored. The last whole copy never goes. What
-/// went is added to `gone`, whatever comes of it. Ends as soon as `enough` says so; false if it never did.
+/// went is added to `gone`, whatever comes of it. Ends as soon as `enough` says so; false if it never did, or if the source
+/// is frozen: then nothing goes.
 pub fn make_room(
     store: &Arc<SourceStore>,
     source: &config::SinkSource,
@@ -85,6 +89,9 @@ pub fn make_room(
     gone: &mut Vec<Condemned>,
 ) -> Result<bool> {
     let (stored, _) = store.stored()?;
+    if is_frozen(&stored) {
+        return enough();
+    }
     for (id, reason) in purgeable(&stored, store.condemned()?.0, undo_for(sink), now) {
         if enough()? {
             return Ok(true);

@@ -54,12 +54,28 @@ pub fn run(setup: &Setup<'_>) -> SinkRun {
             Ok((store, state)) => {
                 sources = all(setup, &store, &state);
                 findings.extend(super::watch::nearly_full(setup.config, &store));
+                if !setup.dry_run {
+                    findings.extend(purge_forgotten(setup, &store, &state));
+                }
             }
             Err(finding) => findings.push(*finding),
         }
     }
     let exit = sources.iter().fold(exit_of(&findings), |exit, source| exit.worst(exit_of(&source.findings)));
     SinkRun { started, finished: (setup.clock)(), sources, findings, exit }
+}
+
+/// What was forgotten has no run of its own.
+fn purge_forgotten(setup: &Setup<'_>, store: &SinkStore, state: &Dir) -> Vec<Finding> {
+    match super::forget::purge(store, setup.config, state, (setup.clock)()) {
+        Ok(gone) => {
+            let text = "it was deleted: its source was forgotten, and its time to be taken back was over";
+            gone.into_iter()
+                .map(|(name, id)| Finding::new(Kind::Note, format!("{name} {id}"), text))
+                .collect()
+        }
+        Err(e) => vec![super::fetch::store_finding(setup.config.role, "store", &e)],
+    }
 }
 
 fn open(setup: &Setup<'_>) -> Result<(SinkStore, Dir), Box<Finding>> {

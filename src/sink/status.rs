@@ -80,6 +80,8 @@ pub struct Standing {
     pub quarantined: Vec<String>,
     /// Whether retention takes nothing, because something looks suspicious.
     pub frozen: bool,
+    /// What looks suspicious.
+    pub suspicious: Vec<String>,
     /// The last drill that the newest generation knows of.
     pub drill: Option<Drill>,
     /// Bytes of the file system of the store that are free, and all.
@@ -128,6 +130,16 @@ pub fn read(state: &Dir, name: &str) -> Noted<Attempt> {
     Runs::read(state, &file(name))
 }
 
+/// The note of the runs and the journal of a source get another name, unless there is one of that name.
+pub fn rename(state: &Dir, old: &str, new: &str) -> sys::Result<()> {
+    for (from, to) in [(file(old), file(new)), (super::journal::file(old), super::journal::file(new))] {
+        if state.stat_if_any(&from)?.is_some() && state.stat_if_any(&to)?.is_none() {
+            sys::durable::rename(state, &from, state, &to)?;
+        }
+    }
+    Ok(())
+}
+
 /// Notes that a run of a source begins; its lock is held.
 pub fn begin(state: &Dir, name: &str, now: Timestamp) -> sys::Result<()> {
     Runs::<Attempt>::begin(state, &file(name), now)
@@ -169,7 +181,6 @@ pub fn standing(place: &Place<'_>, source: &config::SinkSource, now: Timestamp) 
     standing.newest_verified_at = collected.map(|at| heard.map_or(at, |heard| heard.max(at)));
     standing.last_success_at = standing.last_success_at.max(safe.map(|s| s.receipt.stored));
     standing.damaged.extend(strange.iter().map(|s| sys::show(s.name.as_encoded_bytes())));
-    standing.frozen = candidates::policy(source, place.config, &stored).frozen;
     standing.concerns = gravest_first(concerns(&standing, place.config.role, source, noted.unreadable, now));
     standing.level = level(&standing.concerns);
     Ok(standing)
@@ -185,6 +196,9 @@ fn gathered(
     let newest = stored.last();
     let generation = newest.map(|s| &s.found.generation);
     let room = place.store.room()?;
+    let ids = |which: &dyn Fn(&Stored) -> bool| {
+        stored.iter().filter(|s| which(s)).map(|s| s.id().to_string()).collect::<Vec<_>>()
+    };
     Ok(Standing {
         source: kept.name().to_string(),
         level: Level::Ok,
@@ -199,9 +213,10 @@ fn gathered(
         newest: newest.map(|s| s.id().to_string()),
         newest_verified: stored.iter().rev().find(|s| is_verified(s)).map(|s| s.id().to_string()),
         newest_verified_at: None,
-        damaged: stored.iter().filter(|s| !s.marks.is_whole()).map(|s| s.id().to_string()).collect(),
+        damaged: ids(&|s| !s.marks.is_whole()),
         quarantined: kept.quarantined()?.iter().map(|q| q.id.to_string()).collect(),
-        frozen: false,
+        frozen: candidates::is_frozen(stored),
+        suspicious: ids(&|s| s.marks.suspicious.is_some()),
         drill: generation.and_then(|g| g.drill.clone()),
         room: (room.bytes_free, room.bytes_total),
         activity,
@@ -233,8 +248,12 @@ fn concerns(
         all.push(Concern::critical(text, format!("look with `handover {role} quarantine list`")));
     }
     if standing.frozen {
-        let next = format!("look with `handover {role} list {name}` and at the source");
-        all.push(Concern::critical("frozen: something looks suspicious, and retention takes nothing", next));
+        let text =
+            format!("frozen: {} looks suspicious, and nothing of it goes", standing.suspicious.join(", "));
+        let next = format!(
+            "look with `handover {role} list {name}` and at the source; if all is right, `handover {role} trust {name}`"
+        );
+        all.push(Concern::critical(text, next));
     }
     match standing.newest_verified_at {
         None if standing.generations == 0 => {

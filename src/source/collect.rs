@@ -20,7 +20,7 @@ use crate::{
     gate,
     manifest::{Digest, Entry, Item, Kind, entry, entry::Links, mtree, names, xattrs},
     store,
-    sys::{self, Dir, progress::Progress, show, signals::Interrupted, users::Names},
+    sys::{self, Dir, durable::Writer, progress::Progress, show, signals::Interrupted, users::Names},
 };
 
 /// Extended attributes: names and values, sorted by name.
@@ -41,8 +41,8 @@ pub enum Error {
     /// We were asked to stop.
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
-    /// A file of the draft cannot be written.
-    #[error("cannot write {name} of the draft: {source}")]
+    /// A file of the draft, or the new cache, cannot be written.
+    #[error("cannot write {name}: {source}")]
     Book {
         /// The file.
         name: &'static str,
@@ -193,9 +193,9 @@ struct Linked {
 
 /// The book of a draft.
 pub struct Book<'a> {
-    mtree: mtree::Writer<BufWriter<File>>,
-    xattrs: xattrs::Writer<BufWriter<File>>,
-    cache: Option<cache::Writer<BufWriter<File>>>,
+    mtree: mtree::Writer<BufWriter<Writer<File>>>,
+    xattrs: xattrs::Writer<BufWriter<Writer<File>>>,
+    cache: Option<cache::Writer<BufWriter<Writer<File>>>>,
     users: Names,
     links: HashMap<(u64, u64), Linked>,
     data: Dir,
@@ -228,15 +228,15 @@ impl<'a> Book<'a> {
     ) -> Result<Self, Error> {
         let file = |name: &'static str| {
             let at = At { dir: std::sync::Arc::new(draft.try_clone()?), name: name.into() };
-            copier::new_file(&at, owner).map(BufWriter::new)
+            copier::new_file(&at, owner).map(|file| BufWriter::new(Writer::new(file, draft.join(name))))
         };
         Ok(Self {
             mtree: mtree::Writer::new(file(names::MANIFEST)?).map_err(bad(names::MANIFEST))?,
             xattrs: xattrs::Writer::new(file(names::XATTRS)?),
             cache: cache
-                .map(|file| cache::Writer::new(BufWriter::new(file)))
+                .map(|file| cache::Writer::new(BufWriter::new(Writer::new(file, "cache.new"))))
                 .transpose()
-                .map_err(bad("cache"))?,
+                .map_err(bad("cache.new"))?,
             users: Names::load(),
             links: HashMap::new(),
             data: draft.open_dir(names::DATA)?,
@@ -364,7 +364,7 @@ impl<'a> Book<'a> {
 
     fn remember(&mut self, known: &Known) -> Result<(), Error> {
         match &mut self.cache {
-            Some(cache) => cache.add(known).map_err(bad("cache")),
+            Some(cache) => cache.add(known).map_err(bad("cache.new")),
             None => Ok(()),
         }
     }
@@ -375,16 +375,17 @@ impl<'a> Book<'a> {
 
     /// Closes the book; the cache is synced, the draft's files are synced with the draft.
     pub fn finish(self) -> Result<Closed, Error> {
-        let flush = |mut out: BufWriter<File>, name| std::io::Write::flush(&mut out).map_err(bad(name));
+        let flush =
+            |mut out: BufWriter<Writer<File>>, name| std::io::Write::flush(&mut out).map_err(bad(name));
         let totals = self.mtree.totals();
         let (out, manifest) = self.mtree.finish().map_err(bad(names::MANIFEST))?;
         flush(out, names::MANIFEST)?;
         let (out, xattrs) = self.xattrs.finish().map_err(bad(names::XATTRS))?;
         flush(out, names::XATTRS)?;
         if let Some(cache) = self.cache {
-            let cache = cache.finish().map_err(bad("cache"))?;
-            let file = cache.into_inner().map_err(|e| bad("cache")(e.into_error()))?;
-            rustix::fs::fsync(&file).map_err(|e| sys::Error::new("sync", "cache.new", e))?;
+            let cache = cache.finish().map_err(bad("cache.new"))?;
+            let file = cache.into_inner().map_err(|e| bad("cache.new")(e.into_error()))?;
+            file.sync()?;
         }
         Ok(Closed { totals, manifest, xattrs })
     }

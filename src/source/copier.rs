@@ -188,6 +188,13 @@ pub(super) fn stamp(stat: &Stat) -> (i64, Time, Time) {
     (stat.st_size, mtime(stat), ctime(stat))
 }
 
+/// The bytes that may still be taken of the file system of the home.
+pub(super) fn room(shared: &Shared<'_>, home: impl std::os::fd::AsFd) -> Result<u64, sys::Error> {
+    let room =
+        rustix::fs::fstatvfs(home).map_err(|e| sys::Error::new("look at the room of", "the home", e))?;
+    Ok(room.f_bavail.saturating_mul(room.f_frsize).saturating_sub(shared.reserve))
+}
+
 /// The room that belongs to the application is not taken from it.
 pub(super) fn keep_reserve(shared: &Shared<'_>, to: &File, copied: u64) -> Result<(), CopyError> {
     if shared.since_room.fetch_add(copied, Ordering::Relaxed) + copied < ROOM_STEP {
@@ -330,6 +337,6 @@ pub fn ctime(stat: &Stat) -> Time {
 /// Syncs the file system of an open file or folder; gives the time at which the sync began.
 pub fn sync_of(fd: impl std::os::fd::AsFd, path: &std::path::Path) -> sys::Result<Time> {
     let now = sys::clock::now();
-    rustix::fs::syncfs(fd.as_fd()).map_err(|e| sys::Error::new("sync the file system of", path, e))?;
+    durable::sync_file_system(fd, path).map_err(|e| sys::Error::new("sync the file system of", path, e))?;
     Ok(Time { seconds: now.as_second(), nanoseconds: u32::try_from(now.subsec_nanosecond()).unwrap_or(0) })
 }

@@ -140,7 +140,8 @@ fn from_stdout(
     tools: &Tools<'_>,
     file: &File,
 ) -> Result<copy::Content, DumpError> {
-    let (mut hasher, mut size, mut out) = (Sha256::new(), 0_u64, file);
+    let path = std::path::PathBuf::from(format!("{}/{}", element.name, dump.file));
+    let (mut hasher, mut size, mut out) = (Sha256::new(), 0_u64, durable::Writer::new(file, &path));
     let mut write_failed = None;
     let mut keep = |bytes: &[u8]| {
         hasher.update(bytes);
@@ -151,7 +152,7 @@ fn from_stdout(
     let ended = child::run(&job(element, &dump.command), None, Some(&mut keep));
     if let Some(errno) = write_failed {
         let full = std::io::Error::from_raw_os_error(errno);
-        return Err(sys::Error::new("write", format!("{}/{}", element.name, dump.file), full).into());
+        return Err(sys::Error::new("write", path, full).into());
     }
     ended.map_err(failure)?;
     Ok(copy::Content { size, sha256: hasher.finalize().into() })

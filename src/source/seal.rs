@@ -16,7 +16,7 @@ use crate::{
         mtree::{self, Limits},
         names, readme, sums,
     },
-    sys::{self, Dir},
+    sys::{self, Dir, durable},
 };
 
 /// Writes `README.txt` and `SHA256SUMS` of a draft whose book is finished.
@@ -30,14 +30,12 @@ pub fn write(
     let file = |name: &'static str| copier::new_file(&At { dir: Arc::clone(&dir), name: name.into() }, owner);
     let text = readme::text(generation.source, generation.id, generation.channel);
     let readme = Digest::of(text.as_bytes());
-    file(names::README)?
-        .write_all(text.as_bytes())
-        .map_err(|source| Error::Book { name: names::README, source })?;
+    durable::write_all(&file(names::README)?, &draft.join(names::README), text.as_bytes())?;
 
     let manifest = BufReader::new(draft.open_file(names::MANIFEST)?);
     let items = mtree::Reader::new(manifest, Limits::NONE);
     let others = [(names::MANIFEST, book.manifest), (names::XATTRS, book.xattrs), (names::README, readme)];
-    let mut out = BufWriter::new(file(names::SUMS)?);
+    let mut out = BufWriter::new(durable::Writer::new(file(names::SUMS)?, draft.join(names::SUMS)));
     let sha256sums = sums::write(items, &others, &mut out).map_err(|e| {
         sys::Error::new("derive", draft.join(names::SUMS), std::io::Error::other(e.to_string()))
     })?;

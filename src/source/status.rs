@@ -15,7 +15,7 @@ use crate::{
         health::{Concern, Level, gravest_first, level},
         runs::{Activity, Noted, Runs},
     },
-    store::{self, Found, handover_point::HandoverPoint},
+    store::{self, Found, drilled, handover_point::HandoverPoint},
     sys::{self, Dir, room::Room},
 };
 
@@ -114,7 +114,7 @@ pub struct Standing {
     pub accepted_at: Option<Timestamp>,
     /// When the newest generation was collected.
     pub collected_at: Option<Timestamp>,
-    /// The last drill that the newest generation knows of.
+    /// The last drill of this host.
     pub drill: Option<Drill>,
     /// Bytes of the file system of the home that are free, and all.
     pub room: (u64, u64),
@@ -185,7 +185,7 @@ pub fn standing(place: &Place<'_>, now: Timestamp) -> store::Result<Standing> {
         sequence: every().map(|f| f.generation.sequence).fold(known, u64::max),
         accepted_at,
         collected_at: newest.map(|f| f.generation.started),
-        drill: newest.and_then(|f| f.generation.drill.clone()),
+        drill: last_drill(place, newest.and_then(|f| f.generation.drill.clone()))?,
         room: (room.bytes_free, room.bytes_total),
         activity,
         last_success_at: noted_success.max(handed_over),
@@ -203,6 +203,15 @@ pub fn standing(place: &Place<'_>, now: Timestamp) -> store::Result<Standing> {
     standing.concerns = gravest_first(all);
     standing.level = level(&standing.concerns);
     Ok(standing)
+}
+
+/// The last drill: as this host noted it, or as the newest generation knows of it.
+fn last_drill(place: &Place<'_>, told: Option<Drill>) -> store::Result<Option<Drill>> {
+    let noted = match place.channel {
+        Channel::Data => drilled::read(place.state.parent().unwrap_or(place.state))?,
+        Channel::Logs => None,
+    };
+    Ok([noted, told].into_iter().flatten().max_by_key(|drill| drill.at))
 }
 
 fn waiting_row(waiting: &store::handover_point::Waiting) -> Row {
@@ -265,6 +274,10 @@ fn concerns(
         let why = failed.findings.iter().find(|f| f.kind.exit() == failed.exit).map_or("", |f| &f.text);
         let next = if failed.exit == Exit::PreviousTransportFailed { sink } else { collect };
         all.push(Concern::warning(format!("the last run ended with {}: {why}", failed.exit.name()), next));
+    }
+    if let Some(drill) = standing.drill.as_ref().filter(|drill| !drill.ok) {
+        let text = format!("the last drill failed, at {}: {} could not be restored", drill.at, drill.id);
+        all.push(Concern::critical(text, "`handover restore drill` says why; mend that, and drill again"));
     }
     if let Activity::NeverEnded { began } = standing.activity {
         let text = format!("the last run began at {began} and never ended");

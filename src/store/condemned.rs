@@ -18,6 +18,9 @@ use crate::{
 /// Why what was taken back is pinned: the retention that condemned it would do so again.
 pub const TAKEN_BACK: &str = "taken back";
 
+/// Why something was condemned that no retention did, but somebody who gave its source up. Taken back, it is not pinned.
+pub const FORGOTTEN: &str = "its source was forgotten";
+
 /// A condemned generation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Condemned {
@@ -64,11 +67,13 @@ impl SourceStore {
         Ok((all, strange))
     }
 
-    /// Takes a condemned generation back into the store, pinned as [`TAKEN_BACK`] unless it was pinned before.
+    /// Takes a condemned generation back into the store, pinned as [`TAKEN_BACK`] unless it was pinned before, or no
+    /// retention condemned it ([`FORGOTTEN`]).
     pub fn undo(&self, id: &GenerationId) -> Result<()> {
         let dir = self.condemned.open_dir(id)?;
         let marks = Marks::load(&dir)?;
-        if marks.pinned.is_none() {
+        let forgotten = Note::read(&dir)?.is_some_and(|note| note.why == FORGOTTEN);
+        if marks.pinned.is_none() && !forgotten {
             Marks { pinned: Some(TAKEN_BACK.to_owned()), ..marks }.save(&dir)?;
         }
         durable::rename(&self.condemned, id, &self.store, id)?;

@@ -36,6 +36,8 @@ use crate::{
 
 /// Half a delivery that nobody has touched for so long is nobody's.
 pub const STALE: SignedDuration = SignedDuration::from_hours(48);
+/// Deliveries that may be half done at the same time: a key that was let in cannot fill the disk with beginnings.
+const UNFINISHED: usize = 2;
 /// Of the file system so much stays free for the application, in hundredths.
 const RESERVE: u64 = 2;
 const INCOMING: &str = ".incoming-";
@@ -74,6 +76,13 @@ pub enum Refusal {
         /// Inodes that are left.
         inodes_free: u64,
     },
+    /// Others are half done.
+    #[error(
+        "{} are half delivered already: finish one of them (`handover sink deliver NAME ID`), or remove its .incoming-… folder \
+         there; one that nobody touches goes after two days",
+        .0.iter().map(GenerationId::as_str).collect::<Vec<_>>().join(" and ")
+    )]
+    TooMany(Vec<GenerationId>),
     /// Something that is not this generation, whole, has its name.
     #[error("{} is in the way: {why}; move it away there", show(.path.as_os_str().as_encoded_bytes()))]
     InTheWay {
@@ -166,8 +175,10 @@ impl DropPoint {
     /// Bytes that a delivery may still write here.
     pub fn room(&self) -> Result<Room> {
         let room = Room::of(&self.restore)?;
-        let reserve = room.bytes_total / 100 * RESERVE;
-        Ok(Room { bytes_free: room.bytes_free.saturating_sub(reserve), ..room })
+        let (bytes, inodes) = (room.bytes_total / 100 * RESERVE, room.inodes_total / 100 * RESERVE);
+        let (bytes_free, inodes_free) =
+            (room.bytes_free.saturating_sub(bytes), room.inodes_free.saturating_sub(inodes));
+        Ok(Room { bytes_free, inodes_free, ..room })
     }
 
     /// Announces a generation: there must be room for what has not come yet.
@@ -181,6 +192,7 @@ impl DropPoint {
             return Ok(Beginning::There);
         }
         self.sweep(id, now)?;
+        self.allow(id)?;
         let folder = self.restore.ensure_dir(incoming(id), 0o700)?;
         let held = locked(&folder, id)?;
         let (had, files) = weigh(&held)?;
@@ -196,6 +208,19 @@ impl DropPoint {
         let text = toml::to_string(&note).map_err(|e| self.bad_note(id, e.to_string()))?;
         durable::write_file(&self.restore, note_of(id), text.as_bytes(), 0o600)?;
         Ok(Beginning::Coming(had))
+    }
+
+    /// Refuses one more beside those that are half done. It is counted with this one among them, so that of two that begin at
+    /// the same time none slips through.
+    fn allow(&self, id: &GenerationId) -> std::result::Result<(), Refusal> {
+        let is_known = self.restore.stat_if_any(incoming(id))?.is_some();
+        self.restore.ensure_dir(incoming(id), 0o700)?;
+        let others: Vec<GenerationId> = self.incoming()?.into_iter().filter(|other| other != id).collect();
+        if is_known || others.len() < UNFINISHED {
+            return Ok(());
+        }
+        durable::remove_empty(&self.restore, incoming(id))?;
+        Err(Refusal::TooMany(others))
     }
 
     /// Opens a delivery that was announced, to be written to.
@@ -298,7 +323,25 @@ impl DropPoint {
     }
 }
 
+impl Announced {
+    /// Whether what has come, in bytes on the disk and in names, is more than can come of this: while rsync takes up half a
+    /// file, that file is there twice.
+    pub fn is_exceeded(&self, (bytes, entries): (u64, u64)) -> bool {
+        let most = self.bytes.saturating_mul(2).saturating_add(self.entries.saturating_mul(8192));
+        bytes > most.saturating_add(1 << 20) || entries > self.entries.saturating_mul(2).saturating_add(64)
+    }
+}
+
 impl Receiving {
+    /// Whether more has come than was announced. What vanishes meanwhile is looked at the next time.
+    pub fn is_exceeded(&self) -> Result<bool> {
+        match weigh(&self.lock) {
+            Ok(weight) => Ok(self.announced.is_exceeded(weight)),
+            Err(e) if e.is_storage() => Err(e),
+            Err(_) => Ok(false),
+        }
+    }
+
     /// The folder for the content, or for the generation's own files: the way to it by a handle that passes on to a
     /// program, as the lock does. It ends with the returned handle.
     pub fn folder(&self, data: bool) -> Result<(PathBuf, Dir)> {

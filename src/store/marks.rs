@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Result};
+use super::{Error, Result, anomaly::Compared};
 use crate::{
     manifest::names,
     sys::{Dir, durable, show},
@@ -15,6 +15,8 @@ pub const FORMAT: u32 = 1;
 /// No more than this many damaged paths are named; they are counted beyond.
 pub const PATHS: usize = 100;
 const LIMIT: u64 = 1024 * 1024;
+/// The permissions of the file.
+pub(super) const MODE: u32 = 0o640;
 
 /// What was noted about a stored generation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +32,9 @@ pub struct Marks {
     pub suspicious: Option<String>,
     /// What is damaged in it.
     pub damage: Option<Damage>,
+    /// What it lacked of earlier ones when it arrived, per element.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub compared: Vec<Compared>,
 }
 
 /// Damage in a stored generation.
@@ -46,7 +51,14 @@ pub struct Damage {
 
 impl Default for Marks {
     fn default() -> Self {
-        Self { format: FORMAT, pinned: None, verified: None, suspicious: None, damage: None }
+        Self {
+            format: FORMAT,
+            pinned: None,
+            verified: None,
+            suspicious: None,
+            damage: None,
+            compared: Vec::new(),
+        }
     }
 }
 
@@ -76,9 +88,13 @@ impl Marks {
 
     /// Writes the marks durably: after a crash there are the old ones or the new.
     pub fn save(&self, dir: &Dir) -> Result<()> {
-        let text = toml::to_string(self)
-            .map_err(|e| Error::Damaged { path: dir.path().to_path_buf(), why: e.to_string() })?;
-        Ok(durable::write_file(dir, names::MARKS, text.as_bytes(), 0o640)?)
+        Ok(durable::write_file(dir, names::MARKS, self.to_text(dir)?.as_bytes(), MODE)?)
+    }
+
+    /// The marks as they stand in the file of this folder.
+    pub(super) fn to_text(&self, dir: &Dir) -> Result<String> {
+        toml::to_string(self)
+            .map_err(|e| Error::Damaged { path: dir.path().to_path_buf(), why: e.to_string() })
     }
 
     /// Whether nothing is known to be damaged.

@@ -21,6 +21,7 @@ use crate::{
     sys::{
         self, Dir,
         copy::{CopyError, hash_and_copy},
+        durable,
         name::Name,
         show, signals, stamp,
     },
@@ -253,10 +254,11 @@ fn derive_sums(place: &Place, generation: &Generation) -> Result<()> {
     let sealed = &generation.sha256;
     let others =
         [(names::MANIFEST, sealed.manifest), (names::XATTRS, sealed.xattrs), (names::README, sealed.readme)];
-    let found = sums::write(items(&place.tree)?, &others, BufWriter::new(file)).map_err(|e| match e {
-        sums::Error::Manifest(e) => e,
-        sums::Error::Write(e) => sys::Error::new("write", &path, e).into(),
-    })?;
+    let found = sums::write(items(&place.tree)?, &others, BufWriter::new(durable::Writer::new(file, &path)))
+        .map_err(|e| match e {
+            sums::Error::Manifest(e) => e,
+            sums::Error::Write(e) => sys::Error::new("write", &path, e).into(),
+        })?;
     let expected = sealed.sha256sums;
     if found == expected { Ok(()) } else { Err(MetaError::NotSealed { file: names::SUMS, found, expected }) }
 }

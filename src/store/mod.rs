@@ -15,18 +15,21 @@
 //! ```compile_fail,E0382
 //! # use handover::store::{place::Checked, Result};
 //! fn twice(checked: Checked, now: jiff::Timestamp) -> Result<()> {
-//!     checked.commit("sink", now)?;
-//!     checked.commit("sink", now)?;
+//!     checked.commit("sink", now, Default::default())?;
+//!     checked.commit("sink", now, Default::default())?;
 //!     Ok(())
 //! }
 //! ```
 
+pub mod anomaly;
+mod compare;
 pub mod condemned;
 pub mod drilled;
 pub mod drop_point;
 pub mod error;
 pub mod found;
 pub mod handover_point;
+pub mod heal;
 pub mod ledger;
 pub mod marks;
 pub mod meta;

@@ -7,7 +7,8 @@ use rustix::fs::FileType;
 
 use super::{
     Error, Found, Result, Stored,
-    marks::Marks,
+    anomaly::Judged,
+    marks::{self, Marks},
     meta::items,
     plan::{Planned, Policy, each},
     prove::{Bad, Effort, FILE_MODE, NEVER, WRONG, fault_of_file, look},
@@ -59,8 +60,8 @@ impl From<sys::Error> for CheckError {
 #[derive(Debug)]
 #[must_use = "only the commit makes it a stored generation"]
 pub struct Checked {
-    place: Place,
-    found: Found,
+    pub(super) place: Place,
+    pub(super) found: Found,
     policy: Policy,
     counts: Counts,
 }
@@ -311,8 +312,8 @@ impl Checked {
 
     /// Makes it a stored generation: the receipt goes in, all is written to the disk, one rename, both folders synced.
     /// If the disk refuses, the staging goes: what is in memory must not be taken for what is on the disk. `sink` is the
-    /// name of this host.
-    pub fn commit(self, sink: &str, now: Timestamp) -> Result<Committed> {
+    /// name of this host, `judged` what [`Self::judge`] thinks of it.
+    pub fn commit(self, sink: &str, now: Timestamp, judged: Judged) -> Result<Committed> {
         let Place { store, id, .. } = &self.place;
         let there = match store.store.stat_if_any(id)? {
             Some(_) => Some(Stored::load(&store.open(id)?, id)?),
@@ -327,6 +328,7 @@ impl Checked {
             (Commit::Already | Commit::Store, _) => {}
         }
         self.write_receipt(sink, now)?;
+        self.write_marks(now, judged)?;
         if let Err(e) = self.place.sync.sync() {
             if self.place.abandon().is_err() {
                 // The first error says what is wrong.
@@ -358,11 +360,18 @@ impl Checked {
             path: self.place.tree.join(names::RECEIPT),
             why: e.to_string(),
         };
-        self.place.write(names::RECEIPT, receipt.to_text().map_err(unwritable)?.as_bytes(), FILE_MODE)?;
-        match self.policy.verify {
-            Verify::None | Verify::Transferred => Ok(()),
-            Verify::All => Marks { verified: Some(now), ..Marks::default() }.save(&self.place.tree),
+        self.place.write(names::RECEIPT, receipt.to_text().map_err(unwritable)?.as_bytes(), FILE_MODE)
+    }
+
+    /// What is thought of it is stored with it: there is no moment at which it counts and is not doubted.
+    fn write_marks(&self, now: Timestamp, judged: Judged) -> Result<()> {
+        let verified = (self.policy.verify == Verify::All).then_some(now);
+        let Judged { compared, suspicious } = judged;
+        let marks = Marks { verified, suspicious, compared, ..Marks::default() };
+        if marks == Marks::default() {
+            return Ok(());
         }
+        self.place.write(names::MARKS, marks.to_text(&self.place.tree)?.as_bytes(), marks::MODE)
     }
 
     /// Throws it away.

@@ -26,7 +26,7 @@ use crate::{
         names,
         receipt::Verify,
     },
-    sys::{self, Dir, signals, stamp, users},
+    sys::{self, Dir, durable, signals, stamp, users},
 };
 
 pub(super) const WANTED: &str = "wanted.list";
@@ -158,7 +158,7 @@ pub(super) fn each(
 struct Merging {
     basis: Option<(Cursor, Readers)>,
     policy: Policy,
-    list: BufWriter<File>,
+    list: BufWriter<durable::Writer<File>>,
     list_path: PathBuf,
     wanted: Wanted,
     plan: Plan,
@@ -173,7 +173,7 @@ impl Merging {
         Ok(Self {
             basis: basis.map(start).transpose()?,
             policy,
-            list: BufWriter::new(place.draft(WANTED)?),
+            list: BufWriter::new(durable::Writer::new(place.draft(WANTED)?, place.dir.join(WANTED))),
             list_path: place.dir.join(WANTED),
             wanted: Wanted::default(),
             plan: Plan::default(),

@@ -83,7 +83,8 @@ impl Planned {
     }
 
     fn write_list(&mut self) -> Result<()> {
-        let mut list = BufWriter::new(self.place.draft(FETCH)?);
+        let mut list =
+            BufWriter::new(durable::Writer::new(self.place.draft(FETCH)?, self.place.dir.join(FETCH)));
         let failed = |e| Error::Sys(sys::Error::new("write", self.place.dir.join(FETCH), e));
         let mut to_fetch = ToFetch::default();
         self.each_wanted(&mut |path| {

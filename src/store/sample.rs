@@ -239,7 +239,7 @@ impl Sink {
         sample.send_data(&planned).iter().for_each(|path| prover.received(path));
         assert!(prover.finish().unwrap().wrong.is_empty());
         let checked = planned.check(&Effort::quiet(2)).unwrap();
-        match checked.commit("sink", self.policy.now).unwrap() {
+        match checked.commit("sink", self.policy.now, Default::default()).unwrap() {
             Committed::New(stored) => stored,
             Committed::Already(_) => panic!("it was there already"),
         }

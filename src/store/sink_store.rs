@@ -98,6 +98,44 @@ impl SinkStore {
         }))
     }
 
+    /// Gives all that is kept of a source another name, the store last; true if there is anything. Nothing moves where the
+    /// new name has something in the same place. Cut anywhere, it goes on when it is called again. Whoever calls holds the
+    /// locks of both.
+    pub fn rename_source(&self, old: &Name, new: &Name, dry_run: bool) -> Result<bool> {
+        let mut moves = Vec::new();
+        for place in PLACES.iter().rev() {
+            let parent = self.home.open_dir(place)?;
+            let Some(_) = parent.open_dir_if_any(old.as_str())? else { continue };
+            if let Some(there) = parent.open_dir_if_any(new.as_str())?
+                && !there.names()?.is_empty()
+            {
+                let why = format!("{new} has something here, and so has {old}: nothing was renamed");
+                return Err(layout(&there, why));
+            }
+            moves.push(parent);
+        }
+        for parent in moves.iter().filter(|_| !dry_run) {
+            if parent.open_dir_if_any(new.as_str())?.is_some() {
+                durable::remove_empty(parent, new.as_str())?;
+            }
+            durable::rename(parent, old.as_str(), parent, new.as_str())?;
+        }
+        Ok(!moves.is_empty())
+    }
+
+    /// Removes the folders of a source where they are empty.
+    pub fn remove_if_empty(&self, name: &Name) -> Result<()> {
+        for place in PLACES {
+            let parent = self.home.open_dir(place)?;
+            if parent.open_dir_if_any(name.as_str())?.is_some()
+                && durable::remove_empty(&parent, name.as_str())?
+            {
+                durable::sync_dir(&parent)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The names of the sources that have anything here, whether configured or not.
     pub fn sources(&self) -> Result<Vec<Name>> {
         let mut names = BTreeSet::new();

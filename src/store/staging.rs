@@ -13,7 +13,7 @@
 //! A staging that was cut is resumed: received files stay where rsync finds them, all else is made anew, and nothing
 //! that is found is trusted before it was hashed. After a failed sync it is thrown away.
 
-use std::{io::Write as _, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use rustix::fs::FileType;
 
@@ -152,9 +152,8 @@ impl Place {
 
     /// Writes a small file into the tree; the sync before the commit makes it durable.
     pub(super) fn write(&self, name: &str, bytes: &[u8], mode: u32) -> Result<()> {
-        let mut file = self.tree.create_file(name, mode)?;
-        let path = self.tree.join(name);
-        file.write_all(bytes).map_err(|e| sys::Error::new("write", &path, e))?;
+        let (file, path) = (self.tree.create_file(name, mode)?, self.tree.join(name));
+        durable::write_all(&file, &path, bytes)?;
         Ok(sys::stamp::set_mode(&file, &path, mode)?)
     }
 }

@@ -259,7 +259,8 @@ fn a_staging_that_is_cut_anywhere_fetches_nothing_twice() {
     let _ = checked;
     let planned = sink.planned(&sample);
     assert_eq!((planned.to_fetch().files, planned.to_fetch().bytes), (0, 0));
-    let stored = planned.check(&effort()).unwrap().commit("sink", sink.policy.now).unwrap();
+    let stored =
+        planned.check(&effort()).unwrap().commit("sink", sink.policy.now, Default::default()).unwrap();
     assert!(matches!(stored, Committed::New(_)));
 }
 
@@ -311,13 +312,14 @@ fn the_same_generation_is_stored_once_and_another_of_the_same_id_never_replaces_
     let stored = sink.store(&sample);
     let planned = sink.planned(&sample);
     assert_eq!(planned.to_fetch().files, 0);
-    let again = planned.check(&effort()).unwrap().commit("sink", sink.policy.now).unwrap();
+    let again =
+        planned.check(&effort()).unwrap().commit("sink", sink.policy.now, Default::default()).unwrap();
     assert!(matches!(again, Committed::Already(there) if there == stored));
     assert!(sink.shop.staged().unwrap().is_empty());
     let other = Sample::new(ONE, 1, &[(b"a", b"AAA")]);
     let planned = sink.planned(&other);
     other.send_data(&planned);
-    let refused = planned.check(&effort()).unwrap().commit("sink", sink.policy.now);
+    let refused = planned.check(&effort()).unwrap().commit("sink", sink.policy.now, Default::default());
     assert!(matches!(refused, Err(Error::OtherSeal { .. })));
     assert_eq!(sink.shop.get(&id(ONE)).unwrap(), Some(stored));
 }
@@ -399,7 +401,8 @@ fn what_was_never_hashed_says_so_and_is_read_when_somebody_wants_proof() {
     let one = Sample::new(ONE, 1, &[(b"a", b"aaa"), (b"b", b"bbb")]);
     let planned = sink.planned(&one);
     sample_as_rsync_left_it(&one, &planned);
-    let Committed::New(stored) = planned.check(&effort()).unwrap().commit("sink", sink.policy.now).unwrap()
+    let Committed::New(stored) =
+        planned.check(&effort()).unwrap().commit("sink", sink.policy.now, Default::default()).unwrap()
     else {
         panic!("there already")
     };

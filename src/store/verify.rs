@@ -65,6 +65,16 @@ impl SourceStore {
     /// Reads a stored generation again, all of it, and notes the outcome in its marks (and, of shared content that is
     /// damaged, in the marks of those that share it). Damaged content is never linked again.
     pub fn verify(&self, id: &GenerationId, now: Timestamp, effort: &Effort) -> Result<VerifyReport> {
+        Ok(self.verify_naming(id, now, effort)?.0)
+    }
+
+    /// The same, with what each damaged content file should be.
+    pub(super) fn verify_naming(
+        &self,
+        id: &GenerationId,
+        now: Timestamp,
+        effort: &Effort,
+    ) -> Result<(VerifyReport, Vec<Wrong>)> {
         let dir = self.open(id)?;
         let seal =
             dir.read(names::RECEIPT, receipt::LIMIT).ok().and_then(|bytes| Receipt::parse(&bytes).ok());
@@ -82,7 +92,7 @@ impl SourceStore {
             }
         })?;
         self.blame(id, &wrong, now)?;
-        Ok(report)
+        Ok((report, wrong))
     }
 }
 

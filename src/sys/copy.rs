@@ -5,7 +5,7 @@ use std::{fs::File, os::unix::fs::FileExt as _, path::Path};
 use rustix::fs::SeekFrom;
 use sha2::{Digest as _, Sha256};
 
-use super::Error;
+use super::{Error, step::step};
 
 /// Large enough that calls do not matter, small enough that a dozen threads do not either.
 const BUFFER: usize = 256 * 1024;
@@ -21,6 +21,7 @@ pub struct Content {
 
 /// Reads `from` from its start to its end, hashing; with `to`, writes the same content to the new, empty file `to`,
 /// leaving holes where `from` has them. `seen` is called with the bytes of each step: for progress and for stopping.
+#[track_caller]
 pub fn hash_and_copy(
     from: &File,
     to: Option<&File>,
@@ -45,7 +46,7 @@ pub fn hash_and_copy(
             }
             hasher.update(&buffer[..n]);
             if let Some(to) = to {
-                to.write_all_at(&buffer[..n], offset)
+                write_at(to, &buffer[..n], offset, path)
                     .map_err(|e| CopyError::Write(Error::new("write the copy of", path, e)))?;
             }
             offset += n as u64;
@@ -65,6 +66,20 @@ pub fn hash_and_copy(
         to.set_len(offset).map_err(|e| CopyError::Write(Error::new("write the copy of", path, e)))?;
     }
     Ok(Content { size: offset, sha256: hasher.finalize().into() })
+}
+
+#[track_caller]
+fn write_at(to: &File, bytes: &[u8], offset: u64, path: &Path) -> std::io::Result<()> {
+    let mut written = Ok(());
+    step(
+        "copy",
+        || vec![path.to_path_buf()],
+        || {
+            written = to.write_all_at(bytes, offset);
+            Ok(())
+        },
+    )?;
+    written
 }
 
 /// Shares the content of `from` with the new, empty file `to`, where the file system can: false where it cannot.

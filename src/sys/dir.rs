@@ -11,9 +11,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{AtFlags, Mode, OFlags, RawMode, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode, Stat};
 
-use super::{Error, Result};
+use super::{Error, Result, step::step};
 
 /// An open folder. The path serves messages only; every act goes through the handle.
 #[derive(Debug)]
@@ -40,9 +40,10 @@ impl Dir {
     }
 
     /// Makes the folder at a path that the operator named, with its parents (mode 0755, the folder itself `mode`), where missing.
+    #[track_caller]
     pub fn create_all(path: impl AsRef<Path>, mode: RawMode) -> Result<Self> {
         let path = path.as_ref();
-        match rustix::fs::mkdir(path, Mode::from(mode)) {
+        match step("mkdir", || vec![path.to_path_buf()], || rustix::fs::mkdir(path, Mode::from(mode))) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}
             Err(rustix::io::Errno::NOENT) => {
                 let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
@@ -50,7 +51,8 @@ impl Dir {
                     return Err(Error::new("create the folder", path, rustix::io::Errno::NOENT));
                 };
                 Self::create_all(parent, 0o755)?;
-                match rustix::fs::mkdir(path, Mode::from(mode)) {
+                match step("mkdir", || vec![path.to_path_buf()], || rustix::fs::mkdir(path, Mode::from(mode)))
+                {
                     Ok(()) | Err(rustix::io::Errno::EXIST) => {}
                     Err(e) => return Err(Error::new("create the folder", path, e)),
                 }
@@ -125,14 +127,30 @@ impl Dir {
     }
 
     /// Makes a folder in this one and opens it.
+    #[track_caller]
     pub fn create_dir(&self, name: impl AsRef<OsStr>, mode: RawMode) -> Result<Self> {
         let name = name.as_ref();
-        rustix::fs::mkdirat(&self.fd, name, Mode::from(mode))
+        let make = || rustix::fs::mkdirat(&self.fd, name, Mode::from(mode));
+        step("mkdir", || vec![self.join(name)], make)
             .map_err(|e| Error::new("create the folder", self.join(name), e))?;
         self.open_dir(name)
     }
 
+    /// Makes a folder for us alone (0700) and opens it. Whoever may write to this folder could put another one in its
+    /// place before it is opened: one that is not ours, not closed or not empty is an error.
+    pub fn create_private(&self, name: impl AsRef<OsStr>) -> Result<Self> {
+        let name = name.as_ref();
+        let dir = self.create_dir(name, 0o700)?;
+        let stat = dir.stat_self()?;
+        if stat.st_uid == super::users::euid() && stat.st_mode & 0o777 == 0o700 && dir.names()?.is_empty() {
+            return Ok(dir);
+        }
+        let why = std::io::Error::other("another folder was put in its place");
+        Err(Error::new("use the folder just made", self.join(name), why))
+    }
+
     /// Opens a folder in this one, making it if it is missing.
+    #[track_caller]
     pub fn ensure_dir(&self, name: impl AsRef<OsStr>, mode: RawMode) -> Result<Self> {
         match self.create_dir(name.as_ref(), mode) {
             Err(e) if e.is_taken() => self.open_dir(name),
@@ -150,10 +168,12 @@ impl Dir {
     }
 
     /// Makes a new file for writing and reading; a name that is taken is an error.
+    #[track_caller]
     pub fn create_file(&self, name: impl AsRef<OsStr>, mode: RawMode) -> Result<File> {
         let name = name.as_ref();
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&self.fd, name, flags, Mode::from(mode))
+        let make = || rustix::fs::openat(&self.fd, name, flags, Mode::from(mode));
+        let fd = step("create", || vec![self.join(name)], make)
             .map_err(|e| Error::new("create", self.join(name), e))?;
         Ok(File::from(fd))
     }
@@ -210,6 +230,16 @@ impl Dir {
         rustix::fs::fstat(&self.fd).map_err(|e| Error::new("look at", &self.path, e))
     }
 
+    /// A handle on a name in this folder whatever it is, without opening it or following a link, and what it is.
+    pub fn hold(&self, name: impl AsRef<OsStr>) -> Result<(OwnedFd, Stat)> {
+        let name = name.as_ref();
+        let failed = |e| Error::new("look at", self.join(name), e);
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let handle = rustix::fs::openat(&self.fd, name, flags, Mode::empty()).map_err(failed)?;
+        let stat = rustix::fs::fstat(&handle).map_err(failed)?;
+        Ok((handle, stat))
+    }
+
     /// The target of a symbolic link in this folder.
     pub fn read_link(&self, name: impl AsRef<OsStr>) -> Result<Vec<u8>> {
         let name = name.as_ref();
@@ -233,10 +263,27 @@ impl Dir {
         Ok(names)
     }
 
+    /// The names in this folder in no order, each with what it is, where the file system says that with the name.
+    pub fn kinds(&self) -> Result<Vec<(OsString, Option<FileType>)>> {
+        let failed = |e| Error::new("list the folder", &self.path, e);
+        let mut kinds = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.fd).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                let kind = Some(entry.file_type()).filter(|kind| *kind != FileType::Unknown);
+                kinds.push((OsString::from_vec(name.to_vec()), kind));
+            }
+        }
+        Ok(kinds)
+    }
+
     /// Makes `to_dir/to` another name of the file `name` here; a link is not followed.
+    #[track_caller]
     pub fn link(&self, name: impl AsRef<OsStr>, to_dir: &Dir, to: impl AsRef<OsStr>) -> Result<()> {
         let (name, to) = (name.as_ref(), to.as_ref());
-        rustix::fs::linkat(&self.fd, name, &to_dir.fd, to, AtFlags::empty())
+        let make = || rustix::fs::linkat(&self.fd, name, &to_dir.fd, to, AtFlags::empty());
+        step("link", || vec![self.join(name), to_dir.join(to)], make)
             .map_err(|e| Error::new("link", to_dir.join(to), e))
     }
 
@@ -251,6 +298,13 @@ impl Dir {
         rustix::fs::fchmod(&self.fd, Mode::from(mode))
             .map_err(|e| Error::new("set the mode of", &self.path, e))
     }
+}
+
+/// The target of a symbolic link that is held by [`Dir::hold`].
+pub fn link_of(handle: impl AsFd, path: &Path) -> Result<Vec<u8>> {
+    rustix::fs::readlinkat(handle, "", Vec::new())
+        .map(|target| target.into_bytes())
+        .map_err(|e| Error::new("read the link", path, e))
 }
 
 /// A file without a name, for us alone; gone when it is closed.

@@ -6,12 +6,17 @@
 use std::{
     ffi::{OsStr, OsString},
     io::Write as _,
-    os::unix::ffi::OsStrExt,
+    os::{fd::AsFd, unix::ffi::OsStrExt},
+    path::Path,
 };
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode, RenameFlags};
 
-use super::{Dir, Error, Result, random};
+pub use super::step::Writer;
+use super::{
+    Dir, Error, Result, random,
+    step::{step, sync},
+};
 
 /// A handle on a file system, opened before the first write to it, so that no write error escapes it.
 #[derive(Debug)]
@@ -26,40 +31,98 @@ impl SyncHandle {
 
     /// Writes all that is in memory of this file system to the disk. After an error, what was written since the
     /// handle was opened is not to be trusted: throw it away, never resume it.
+    #[track_caller]
     pub fn sync(&self) -> Result<()> {
-        rustix::fs::syncfs(&self.0).map_err(|e| Error::new("write to the disk", self.0.path(), e))
+        sync_file_system(&self.0, self.0.path())
+            .map_err(|e| Error::new("write to the disk", self.0.path(), e))
     }
 }
 
+/// Writes all that is in memory of the file system of an open file or folder to the disk.
+#[track_caller]
+pub fn sync_file_system(fd: impl AsFd, path: &Path) -> rustix::io::Result<()> {
+    sync("syncfs", || path.to_path_buf(), || rustix::fs::syncfs(fd.as_fd()))
+}
+
 /// Syncs a folder: the names in it survive.
+#[track_caller]
 pub fn sync_dir(dir: &Dir) -> Result<()> {
-    rustix::fs::fsync(dir).map_err(|e| Error::new("sync the folder", dir.path(), e))
+    sync("fsync", || dir.path().to_path_buf(), || rustix::fs::fsync(dir))
+        .map_err(|e| Error::new("sync the folder", dir.path(), e))
 }
 
 /// Syncs one file.
-pub fn sync_file(file: &std::fs::File, path: &std::path::Path) -> Result<()> {
-    rustix::fs::fsync(file).map_err(|e| Error::new("sync", path, e))
+#[track_caller]
+pub fn sync_file(file: &std::fs::File, path: &Path) -> Result<()> {
+    sync("fsync", || path.to_path_buf(), || rustix::fs::fsync(file)).map_err(|e| Error::new("sync", path, e))
+}
+
+/// Writes to a file all of this, at once.
+#[track_caller]
+pub fn write_all(file: &std::fs::File, path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = file;
+    let mut written = Ok(());
+    step(
+        "write",
+        || vec![path.to_path_buf()],
+        || {
+            written = file.write_all(bytes);
+            Ok(())
+        },
+    )
+    .map_err(std::io::Error::from)
+    .and(written)
+    .map_err(|e| Error::new("write", path, e))
 }
 
 /// Writes a whole small file: a temporary name beside it, fsync, rename over the old one, fsync of the folder.
 /// After a crash there is the old content or the new, never a mixture.
+#[track_caller]
 pub fn write_file(dir: &Dir, name: impl AsRef<OsStr>, bytes: &[u8], mode: RawMode) -> Result<()> {
     let name = name.as_ref();
     let mut temporary = OsStr::from_bytes(b".").to_owned();
     temporary.push(name);
     temporary.push(format!(".{}", random::hex(6)?));
-    let written = write_new(dir, &temporary, bytes, mode).and_then(|()| {
-        rustix::fs::renameat(dir, &temporary, dir, name).map_err(|e| Error::new("rename", dir.join(name), e))
-    });
-    if written.is_err() && rustix::fs::unlinkat(dir, &temporary, AtFlags::empty()).is_err() {
+    let mut written = write_new(dir, &temporary, bytes, mode);
+    if written.is_ok() {
+        written = move_over(dir, &temporary, name).map_err(|e| Error::new("rename", dir.join(name), e));
+    }
+    if written.is_err() && delete(dir, &temporary, AtFlags::empty()).is_err() {
         // The first error says what is wrong; the left-over is swept at the next start.
     }
-    written.and_then(|()| sync_dir(dir))
+    written?;
+    sync_dir(dir)
 }
 
+#[track_caller]
+fn move_over(dir: &Dir, name: &OsStr, new_name: &OsStr) -> rustix::io::Result<()> {
+    let paths = || vec![dir.join(name), dir.join(new_name)];
+    step("rename", paths, || rustix::fs::renameat(dir, name, dir, new_name))
+}
+
+#[track_caller]
+fn move_with(
+    from: &Dir,
+    name: &OsStr,
+    to: &Dir,
+    new_name: &OsStr,
+    how: RenameFlags,
+) -> rustix::io::Result<()> {
+    let call = if how == RenameFlags::EXCHANGE { "exchange" } else { "rename" };
+    let paths = || vec![from.join(name), to.join(new_name)];
+    step(call, paths, || rustix::fs::renameat_with(from, name, to, new_name, how))
+}
+
+#[track_caller]
+fn delete(dir: &Dir, name: &OsStr, flags: AtFlags) -> rustix::io::Result<()> {
+    let call = if flags == AtFlags::REMOVEDIR { "rmdir" } else { "unlink" };
+    step(call, || vec![dir.join(name)], || rustix::fs::unlinkat(dir, name, flags))
+}
+
+#[track_caller]
 fn write_new(dir: &Dir, name: &OsStr, bytes: &[u8], mode: RawMode) -> Result<()> {
-    let mut file = dir.create_file(name, mode)?;
-    file.write_all(bytes).map_err(|e| Error::new("write", dir.join(name), e))?;
+    let file = dir.create_file(name, mode)?;
+    write_all(&file, &dir.join(name), bytes)?;
     // The umask took bits away at creation; what was asked for is what counts.
     rustix::fs::fchmod(&file, Mode::from(mode))
         .map_err(|e| Error::new("set the mode of", dir.join(name), e))?;
@@ -68,13 +131,15 @@ fn write_new(dir: &Dir, name: &OsStr, bytes: &[u8], mode: RawMode) -> Result<()>
 
 /// Appends one line to a log of records and syncs it. A torn last line of an earlier crash is ended first, so that
 /// it never swallows the new one.
+#[track_caller]
 pub fn append_line(dir: &Dir, name: impl AsRef<OsStr>, line: &str, mode: RawMode) -> Result<()> {
     use std::os::unix::fs::FileExt as _;
     let name = name.as_ref();
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(dir, name, flags, Mode::from(mode))
-        .map_err(|e| Error::new("open", dir.join(name), e))?;
-    let mut file = std::fs::File::from(fd);
+    let open = || rustix::fs::openat(dir, name, flags, Mode::from(mode));
+    let fd =
+        step("create", || vec![dir.join(name)], open).map_err(|e| Error::new("open", dir.join(name), e))?;
+    let file = std::fs::File::from(fd);
     let failed = |e: std::io::Error| Error::new("append to", dir.join(name), e);
     let length = file.metadata().map_err(failed)?.len();
     let mut last = [b'\n'];
@@ -82,7 +147,7 @@ pub fn append_line(dir: &Dir, name: impl AsRef<OsStr>, line: &str, mode: RawMode
         file.read_exact_at(&mut last, length - 1).map_err(failed)?;
     }
     let start = if last == [b'\n'] { "" } else { "\n" };
-    file.write_all(format!("{start}{line}\n").as_bytes()).map_err(failed)?;
+    write_all(&file, &dir.join(name), format!("{start}{line}\n").as_bytes())?;
     sync_file(&file, &dir.join(name))?;
     if length == 0 { sync_dir(dir) } else { Ok(()) }
 }
@@ -95,34 +160,38 @@ pub fn younger_half(log: &[u8]) -> &[u8] {
 }
 
 /// Renames a file or folder to a name that must be free, then syncs both folders.
+#[track_caller]
 pub fn rename(from: &Dir, name: impl AsRef<OsStr>, to: &Dir, new_name: impl AsRef<OsStr>) -> Result<()> {
     let (name, new_name) = (name.as_ref(), new_name.as_ref());
-    rustix::fs::renameat_with(from, name, to, new_name, RenameFlags::NOREPLACE)
+    move_with(from, name, to, new_name, RenameFlags::NOREPLACE)
         .map_err(|e| Error::new("move", from.join(name), e))?;
     sync_dir(to)?;
     sync_dir(from)
 }
 
 /// Exchanges two names that are both there, by one rename, then syncs both folders: whoever looks finds one or the other.
+#[track_caller]
 pub fn exchange(from: &Dir, name: impl AsRef<OsStr>, to: &Dir, new_name: impl AsRef<OsStr>) -> Result<()> {
     let (name, new_name) = (name.as_ref(), new_name.as_ref());
-    rustix::fs::renameat_with(from, name, to, new_name, RenameFlags::EXCHANGE)
+    move_with(from, name, to, new_name, RenameFlags::EXCHANGE)
         .map_err(|e| Error::new("exchange", to.join(new_name), e))?;
     sync_dir(to)?;
     sync_dir(from)
 }
 
 /// Renames a file over another of the same folder, then syncs the folder: the step by which new state becomes valid.
+#[track_caller]
 pub fn replace(dir: &Dir, name: impl AsRef<OsStr>, new_name: impl AsRef<OsStr>) -> Result<()> {
     let (name, new_name) = (name.as_ref(), new_name.as_ref());
-    rustix::fs::renameat(dir, name, dir, new_name).map_err(|e| Error::new("move", dir.join(name), e))?;
+    move_over(dir, name, new_name).map_err(|e| Error::new("move", dir.join(name), e))?;
     sync_dir(dir)
 }
 
 /// Removes a file if it is there, and syncs the folder.
+#[track_caller]
 pub fn remove_file(dir: &Dir, name: impl AsRef<OsStr>) -> Result<()> {
     let name = name.as_ref();
-    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+    match delete(dir, name, AtFlags::empty()) {
         Ok(()) => sync_dir(dir),
         Err(rustix::io::Errno::NOENT) => Ok(()),
         Err(e) => Err(Error::new("remove", dir.join(name), e)),
@@ -130,15 +199,17 @@ pub fn remove_file(dir: &Dir, name: impl AsRef<OsStr>) -> Result<()> {
 }
 
 /// Unlinks one name without syncing: only for drafts, which are thrown away whole after a crash.
+#[track_caller]
 pub fn unlink_draft(dir: &Dir, name: impl AsRef<OsStr>) -> Result<()> {
     let name = name.as_ref();
-    rustix::fs::unlinkat(dir, name, AtFlags::empty()).map_err(|e| Error::new("remove", dir.join(name), e))
+    delete(dir, name, AtFlags::empty()).map_err(|e| Error::new("remove", dir.join(name), e))
 }
 
 /// Removes an empty folder without syncing; false if it is not empty.
+#[track_caller]
 pub fn remove_empty(dir: &Dir, name: impl AsRef<OsStr>) -> Result<bool> {
     let name = name.as_ref();
-    match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+    match delete(dir, name, AtFlags::REMOVEDIR) {
         Ok(()) => Ok(true),
         Err(rustix::io::Errno::NOTEMPTY | rustix::io::Errno::EXIST) => Ok(false),
         Err(e) => Err(Error::new("remove", dir.join(name), e)),
@@ -146,6 +217,7 @@ pub fn remove_empty(dir: &Dir, name: impl AsRef<OsStr>) -> Result<bool> {
 }
 
 /// Renames within drafts without syncing: the one syncfs before the commit covers it.
+#[track_caller]
 pub fn rename_draft(
     from: &Dir,
     name: impl AsRef<OsStr>,
@@ -153,17 +225,19 @@ pub fn rename_draft(
     new_name: impl AsRef<OsStr>,
 ) -> Result<()> {
     let (name, new_name) = (name.as_ref(), new_name.as_ref());
-    rustix::fs::renameat_with(from, name, to, new_name, RenameFlags::NOREPLACE)
+    move_with(from, name, to, new_name, RenameFlags::NOREPLACE)
         .map_err(|e| Error::new("move", from.join(name), e))
 }
 
 /// Renames over another name of the same folder of a draft, without syncing.
+#[track_caller]
 pub fn replace_draft(dir: &Dir, name: impl AsRef<OsStr>, new_name: impl AsRef<OsStr>) -> Result<()> {
     let (name, new_name) = (name.as_ref(), new_name.as_ref());
-    rustix::fs::renameat(dir, name, dir, new_name).map_err(|e| Error::new("move", dir.join(name), e))
+    move_over(dir, name, new_name).map_err(|e| Error::new("move", dir.join(name), e))
 }
 
 /// Removes a file or folder with all that is in it, if it is there; never follows a link, never crosses a mount.
+#[track_caller]
 pub fn remove_tree(dir: &Dir, name: impl AsRef<OsStr>) -> Result<()> {
     let mut removal =
         Removal { top: dir, device: dir.stat_self()?.st_dev, deep: vec![name.as_ref().to_owned()] };
@@ -199,7 +273,7 @@ impl Removal<'_> {
         let inner = open_for_removal(dir, name)?;
         for child in inner.names()? {
             // Files first by unlink: one call instead of two for nearly everything.
-            match rustix::fs::unlinkat(&inner, &child, AtFlags::empty()) {
+            match delete(&inner, &child, AtFlags::empty()) {
                 Ok(()) | Err(rustix::io::Errno::NOENT) => {}
                 Err(rustix::io::Errno::ISDIR | rustix::io::Errno::PERM) => {
                     self.remove(&inner, &child, depth + 1)?;
@@ -244,7 +318,7 @@ fn open_up(dir: &Dir, name: &OsStr) -> Result<()> {
 }
 
 fn unlink(dir: &Dir, name: &OsStr, flags: AtFlags) -> Result<()> {
-    match rustix::fs::unlinkat(dir, name, flags) {
+    match delete(dir, name, flags) {
         Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
         Err(e) => Err(Error::new("remove", dir.join(name), e)),
     }

@@ -9,9 +9,12 @@ use std::{
     time::Duration,
 };
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::{
+    fs::{FlockOperation, Mode, OFlags},
+    process::{Pid, PidfdFlags, Signal},
+};
 
-use super::{Error, Result, clock};
+use super::{Error, Result, clock, step::step};
 
 /// A held lock; released when dropped or when the process ends in any way.
 #[derive(Debug)]
@@ -34,13 +37,12 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Tries to take the lock at `path` (made if missing, mode 0600) without waiting, and writes into it who holds it.
 /// `what` names the holder for people, as "handover sink run".
+#[track_caller]
 pub fn try_exclusive(path: &Path, what: &str) -> Result<Attempt> {
-    let fd = rustix::fs::open(
-        path,
-        OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW,
-        Mode::from(0o600),
-    )
-    .map_err(|e| Error::new("open the lock", path, e))?;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let open = || rustix::fs::open(path, flags, Mode::from(0o600));
+    let fd = step("create", || vec![path.to_path_buf()], open)
+        .map_err(|e| Error::new("open the lock", path, e))?;
     let mut file = File::from(fd);
     let mut tries = 1;
     while !attempt(&file, path, FlockOperation::NonBlockingLockExclusive)? {
@@ -88,6 +90,40 @@ pub fn try_shared_on(fd: impl AsFd, path: &Path) -> Result<bool> {
 /// Takes an exclusive lock on an open folder without waiting: false while somebody reads it.
 pub fn try_exclusive_on(fd: impl AsFd, path: &Path) -> Result<bool> {
     attempt(fd, path, FlockOperation::NonBlockingLockExclusive)
+}
+
+/// Ends the processes of a user that hold a lock on an open folder, or have inherited it. Those of others are left alone,
+/// and so are those that cannot be looked at.
+pub fn end_holders(dir: impl AsFd, uid: u32) {
+    let Ok(locked) = rustix::fs::fstat(dir) else { return };
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    for entry in entries {
+        let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        let Some(pid) = number.and_then(Pid::from_raw) else { continue };
+        // Opened before it is looked at: whoever gets its number later is not the one that is ended.
+        let Ok(process) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { continue };
+        if is_of(&entry.path(), uid) && holds(&entry.path(), (locked.st_dev, locked.st_ino)) {
+            // It may have ended meanwhile.
+            rustix::process::pidfd_send_signal(process, Signal::KILL).ok();
+        }
+    }
+}
+
+/// Whether a process runs as this user. The owner of its folder says less: a process can hide behind root's name there.
+fn is_of(process: &Path, uid: u32) -> bool {
+    let status = std::fs::read_to_string(process.join("status")).unwrap_or_default();
+    let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    uids.is_some_and(|uids| uids.split_whitespace().nth(1) == Some(uid.to_string().as_str()))
+}
+
+fn holds(process: &Path, (dev, inode): (u64, u64)) -> bool {
+    let open = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+    open.into_iter().any(|fd| {
+        let is_it = rustix::fs::stat(fd.path()).is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (dev, inode));
+        let told =
+            || std::fs::read_to_string(process.join("fdinfo").join(fd.file_name())).unwrap_or_default();
+        is_it && told().lines().any(|line| line.starts_with("lock:") && line.contains("FLOCK"))
+    })
 }
 
 fn attempt(fd: impl AsFd, path: &Path, operation: FlockOperation) -> Result<bool> {

@@ -11,7 +11,7 @@ use std::{
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawMode, Timespec, Timestamps, Uid};
 
-use super::{Dir, Error, Result};
+use super::{Dir, Error, Result, step::step};
 
 fn stamps(seconds: i64, nanoseconds: u32) -> Timestamps {
     let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
@@ -66,9 +66,10 @@ pub fn time_name(dir: &Dir, name: &OsStr, seconds: i64, nanoseconds: u32) -> Res
 }
 
 /// Makes a symbolic link.
+#[track_caller]
 pub fn symlink(dir: &Dir, name: &OsStr, target: &[u8]) -> Result<()> {
-    rustix::fs::symlinkat(OsStr::from_bytes(target), dir, name)
-        .map_err(|e| Error::new("make the link", dir.join(name), e))
+    let make = || rustix::fs::symlinkat(OsStr::from_bytes(target), dir, name);
+    step("symlink", || vec![dir.join(name)], make).map_err(|e| Error::new("make the link", dir.join(name), e))
 }
 
 /// What [`node`] makes.
@@ -83,12 +84,13 @@ pub enum Node {
 }
 
 /// Makes a fifo or device, closed to others until its mode is set.
+#[track_caller]
 pub fn node(dir: &Dir, name: &OsStr, node: Node) -> Result<()> {
     let (kind, device) = match node {
         Node::Fifo => (FileType::Fifo, 0),
         Node::Char(major, minor) => (FileType::CharacterDevice, rustix::fs::makedev(major, minor)),
         Node::Block(major, minor) => (FileType::BlockDevice, rustix::fs::makedev(major, minor)),
     };
-    rustix::fs::mknodat(dir, name, kind, Mode::from(0o600), device)
-        .map_err(|e| Error::new("make the device", dir.join(name), e))
+    let make = || rustix::fs::mknodat(dir, name, kind, Mode::from(0o600), device);
+    step("mknod", || vec![dir.join(name)], make).map_err(|e| Error::new("make the device", dir.join(name), e))
 }

@@ -22,8 +22,10 @@ pub mod room;
 pub mod sandbox;
 pub mod signals;
 pub mod stamp;
+mod step;
 pub mod syslog;
 pub mod users;
+pub mod worker;
 pub mod xattr;
 
 pub use dir::Dir;

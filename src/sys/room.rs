@@ -11,6 +11,8 @@ pub struct Room {
     pub bytes_total: u64,
     /// Files that may still be made; `u64::MAX` where the file system makes inodes as it needs them.
     pub inodes_free: u64,
+    /// Inodes of the whole file system; 0 where it makes them as it needs them.
+    pub inodes_total: u64,
 }
 
 impl Room {
@@ -22,7 +24,26 @@ impl Room {
             bytes_free: stat.f_bavail.saturating_mul(stat.f_frsize),
             bytes_total: stat.f_blocks.saturating_mul(stat.f_frsize),
             inodes_free: if stat.f_files == 0 { u64::MAX } else { stat.f_favail },
+            inodes_total: stat.f_files,
         })
+    }
+}
+
+/// A number of bytes for people, in binary units.
+pub fn human(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut unit = 0;
+    let mut scaled = bytes;
+    let mut rest = 0;
+    while scaled >= 1024 && unit + 1 < UNITS.len() {
+        rest = scaled % 1024;
+        scaled /= 1024;
+        unit += 1;
+    }
+    if unit == 0 || scaled >= 100 {
+        format!("{scaled} {}", UNITS[unit])
+    } else {
+        format!("{scaled}.{} {}", rest * 10 / 1024, UNITS[unit])
     }
 }
 

@@ -1,6 +1,8 @@
 //! Users and groups of this host.
 
-use super::{Error, Result};
+use std::path::Path;
+
+use super::{Dir, Error, Result, durable};
 
 /// Whether this process is root.
 pub fn is_root() -> bool {
@@ -90,8 +92,26 @@ pub fn find_id(uid: u32) -> Result<Option<User>> {
     Ok(all()?.into_iter().find(|user| user.uid == uid))
 }
 
+/// Gives this process's user a name where it has none: in `passwd` in a folder that the system reads besides
+/// `/etc/passwd`, as libnss-extrausers does. ssh starts for nobody without one, and a container runs as any user.
+pub fn name_ourselves(folder: &Path) -> Result<()> {
+    let us = euid();
+    let known = |path: &Path| of_file(path).is_ok_and(|all| all.iter().any(|user| user.uid == us));
+    if known(Path::new(PASSWD)) || known(&folder.join("passwd")) {
+        return Ok(());
+    }
+    let line = format!("handover:x:{us}:{}:handover:/home:/usr/sbin/nologin\n", egid());
+    durable::write_file(&Dir::create_all(folder, 0o755)?, "passwd", line.as_bytes(), 0o644)
+}
+
+const PASSWD: &str = "/etc/passwd";
+
 fn all() -> Result<Vec<User>> {
-    let text = std::fs::read("/etc/passwd").map_err(|e| Error::new("read", "/etc/passwd", e))?;
+    of_file(Path::new(PASSWD))
+}
+
+fn of_file(path: &Path) -> Result<Vec<User>> {
+    let text = std::fs::read(path).map_err(|e| Error::new("read", path, e))?;
     Ok(String::from_utf8_lossy(&text).lines().filter_map(user).collect())
 }
 
@@ -105,4 +125,17 @@ fn user(line: &str) -> Option<User> {
         home: (*home).to_owned(),
         shell: (*shell).to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_a_name_gets_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("users");
+        name_ourselves(&folder).unwrap();
+        assert_eq!(folder.exists(), find_id(euid()).unwrap().is_none());
+    }
 }

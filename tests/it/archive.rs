@@ -205,7 +205,7 @@ fn a_part_of_an_archive_comes_alone_and_whole_even_if_its_content_stands_elsewhe
     );
     assert_eq!(std::fs::read_dir(hosts.path("out")).unwrap().count(), 1, "something was left behind");
     let output = hosts.restore(&generation, "none", &["--path", "/srv/nowhere"]);
-    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert_eq!(output.status.code(), Some(15), "{output:?}");
 }
 
 #[test]
@@ -423,7 +423,8 @@ fn a_hostile_archive_never_leaves_the_folder_that_is_restored_to() {
     exchange(&generation, &garbage);
     assert_eq!(hosts.restore(&generation, "garbage", &[]).status.code(), Some(13));
     // And one whose bytes are not those of the manifest is not even opened.
-    std::fs::write(archive_of(&generation), &garbage[1..]).unwrap();
+    let other: Vec<u8> = garbage.iter().map(|byte| byte + 1).collect();
+    std::fs::write(archive_of(&generation), other).unwrap();
     assert_eq!(hosts.restore(&generation, "damaged", &[]).status.code(), Some(13));
     assert_eq!(std::fs::read_dir(hosts.path("damaged")).unwrap().count(), 0);
 }

@@ -1,5 +1,7 @@
 //! Sample configurations: the valid ones load, and each invalid one is refused with exactly the text beside it.
 
+mod reference;
+
 use std::{
     path::{Path, PathBuf},
     time::Duration,

@@ -160,25 +160,74 @@ fn every_configuration_in_the_documents_is_valid() {
 #[test]
 fn every_exit_code_is_documented_as_it_is() {
     let text = read("docs/exit-codes.md");
-    let all = [
-        Exit::Ok,
-        Exit::Internal,
-        Exit::Usage,
-        Exit::SomeFailed,
-        Exit::PreviousTransportFailed,
-        Exit::Configuration,
-        Exit::Busy,
-        Exit::Unreachable,
-        Exit::VerificationFailed,
-        Exit::Storage,
-        Exit::RestoreRefused,
-        Exit::AlarmNotDelivered,
-        Exit::Interrupted,
-    ];
+    let all = Exit::ALL;
     for exit in all {
         let row = format!("| {} | `{}` | ", exit.code(), exit.name());
         assert_eq!(text.matches(&row).count(), 1, "{row}");
     }
     let rows = text.lines().filter(|l| l.starts_with("| ") && !l.starts_with("| code")).count();
     assert_eq!(rows, all.len());
+}
+
+/// Every command that is not hidden, with its words.
+fn commands(command: &clap::Command, name: &str, found: &mut Vec<String>) {
+    found.push(name.to_owned());
+    for inner in command.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help") {
+        commands(inner, &format!("{name}-{}", inner.get_name()), found);
+    }
+}
+
+#[test]
+fn every_command_has_a_man_page_with_its_options_exit_codes_files_and_what_to_see() {
+    use clap::CommandFactory as _;
+    let dir = tempfile::tempdir().unwrap();
+    let mut made = std::process::Command::new(env!("CARGO_BIN_EXE_handover"));
+    assert!(made.arg("man").arg(dir.path()).status().unwrap().success());
+    let mut command = Cli::command();
+    command.build();
+    let mut all = Vec::new();
+    commands(&command, "handover", &mut all);
+    assert!(all.len() > 50, "{all:?}");
+    for name in &all {
+        let page = std::fs::read_to_string(dir.path().join(format!("{name}.1"))).unwrap();
+        for section in [
+            "NAME",
+            "SYNOPSIS",
+            "DESCRIPTION",
+            "OPTIONS",
+            "\"EXIT STATUS\"",
+            "FILES",
+            "\"SEE ALSO\"",
+            "VERSION",
+        ] {
+            assert!(page.contains(&format!(".SH {section}\n")), "{name}: {section} is missing in {page}");
+        }
+        for exit in Exit::ALL {
+            assert!(
+                page.contains(&format!("\\fB{}\\fR\n{}", exit.code(), exit.meaning())),
+                "{name}: {exit:?}"
+            );
+        }
+        assert!(name == "handover" || page.contains("\\fBhandover\\fR(1)"), "{name}");
+    }
+    // What a page names is a page.
+    let page = std::fs::read_to_string(dir.path().join("handover-sink-quarantine.1")).unwrap();
+    for other in ["handover-sink", "handover-sink-quarantine-drop"] {
+        assert!(page.contains(&format!("\\fB{other}\\fR(1)")) && all.contains(&other.to_owned()), "{other}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), all.len());
+}
+
+#[test]
+fn the_example_configuration_of_the_package_is_valid_once_the_signs_are_off() {
+    let text = read("packaging/debian/handover.toml");
+    let around = Surroundings { state_directory: None, processors: 1 };
+    let lines = text.lines().map(|line| match line.strip_prefix('#') {
+        Some(rest) if !rest.starts_with(' ') => rest,
+        _ => line,
+    });
+    let open: String = lines.map(|line| format!("{line}\n")).collect();
+    let config = config::parse(&open, Path::new("handover.toml"), &around, Role::All)
+        .unwrap_or_else(|e| panic!("{e}"));
+    assert!(config.source.is_some() && config.mail.is_some() && config.sinks().count() == 1);
 }

@@ -216,11 +216,17 @@ impl Lab {
     /// Restores the newest generation of the Sink-Store into a new folder and gives the lab's tree in it.
     #[track_caller]
     pub fn restore(&self, code: i32) -> PathBuf {
+        self.restore_with(code, &[])
+    }
+
+    /// The same, with more on the command line.
+    #[track_caller]
+    pub fn restore_with(&self, code: i32, more: &[&str]) -> PathBuf {
         let to = tempfile::Builder::new().prefix("restored-").tempdir_in(self.root.path()).unwrap().keep();
         self.give(&to);
         let from = self.path("sink/store/shop");
         let args = ["restore", "--from", from.to_str().unwrap(), "--to", to.to_str().unwrap()];
-        self.run(&args).exits(code);
+        self.run(&[&args, more].concat()).exits(code);
         below(&to, &self.path("tree"))
     }
 

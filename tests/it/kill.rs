@@ -3,7 +3,7 @@
 //! The instants are drawn from a seed that is printed; what a killed run was doing is read off its `--verbose` lines.
 #![expect(clippy::print_stdout, reason = "whoever reads a failure needs the seed and the instants")]
 
-mod picture;
+pub(crate) mod picture;
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,10 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::harness::{Lab, memory, names, processes_with, settle};
+use crate::{
+    harness::{Lab, memory, names, processes_with, settle},
+    proof::proof,
+};
 use picture::{Picture, compare};
 
 /// Draws the instants; another seed draws others: `HANDOVER_TEST_SEED=…`.
@@ -223,6 +226,7 @@ fn kill_everywhere(role: &str, dice: &mut Dice, make: &dyn Fn() -> Lab, again: &
         again(&lab, &hit);
     }
     println!("{role}: killed {hits:?}");
+    proof("killed at any instant, run again", hits.values().sum(), 0);
 }
 
 fn generations(lab: &Lab) -> usize {
@@ -267,22 +271,8 @@ fn sink_killed_at_any_instant_and_run_again_ends_as_if_it_had_not_been() {
     kill_everywhere("sink", &mut Dice::new(), &make, &again);
 }
 
-/// Runs a role that dies in its `n`th call of these kinds in one of our folders, before the kernel does it; false if it
+/// Runs a role that dies in its `n`th call of these kinds in one of these folders, before the kernel does it; false if it
 /// has fewer of them.
-fn dies_at(lab: &Lab, role: &str, calls: &str, n: usize) -> bool {
-    let ids = lab.waiting();
-    let places = ["home/transport-outgoing", "home/store", "home/condemned", "home/collecting", "home/gate"];
-    let places = places.map(str::to_owned).into_iter();
-    let places = places
-        .chain(["state/source", "state/sink", "sink/store/shop", "sink/condemned/shop"].map(str::to_owned));
-    let places = places.chain(["sink/incoming/shop".to_owned()]);
-    let of_ids = ["home/transport-outgoing", "home/store", "sink/incoming/shop", "sink/store/shop"];
-    let places =
-        places.chain(of_ids.iter().flat_map(|place| ids.iter().map(move |id| format!("{place}/{id}"))));
-    dies_in(lab, role, calls, n, &places.collect::<Vec<_>>())
-}
-
-/// The same in these folders.
 pub(crate) fn dies_in(lab: &Lab, role: &str, calls: &str, n: usize, places: &[String]) -> bool {
     let (trace, inject) = (format!("trace={calls}"), format!("inject={calls}:signal=KILL:when={n}"));
     let mut args = vec!["-f", "-qq", "-e", &trace, "-e", &inject, "-o", "/dev/null"];
@@ -292,55 +282,6 @@ pub(crate) fn dies_in(lab: &Lab, role: &str, calls: &str, n: usize, places: &[St
     args.extend([crate::harness::HANDOVER, role]);
     // It dies as what it traces does; a run that was not cut may end with a finding.
     lab.program("strace", &args).output().unwrap().status.code().is_none()
-}
-
-/// Cuts a role before each of its steps that make a state another; gives how many they are.
-fn cut_everywhere(role: &str, make: &dyn Fn() -> Lab, again: &dyn Fn(&Lab, &str)) -> usize {
-    let mut cuts = 0;
-    for calls in ["rename,renameat,renameat2", "fsync,syncfs"] {
-        for n in 1.. {
-            let lab = make();
-            if !dies_at(&lab, role, calls, n) {
-                break;
-            }
-            cuts += 1;
-            nothing_is_left_of(&lab);
-            again(&lab, &format!("{calls} {n}"));
-        }
-    }
-    println!("{role}: cut before each of {cuts} durable steps");
-    cuts
-}
-
-#[test]
-fn source_cut_before_each_durable_step_and_run_again_ends_as_if_it_had_not_been() {
-    let trees = trees();
-    let make = || before_source(trees.path());
-    let uncut = make();
-    uncut.source(0);
-    let once = Picture::of(&uncut);
-    uncut.source(4);
-    let twice = Picture::of(&uncut);
-    let again = |lab: &Lab, step: &str| {
-        let published = generations(lab) == 2;
-        lab.source(if published { 4 } else { 0 });
-        compare(if published { &twice } else { &once }, &Picture::of(lab), step);
-    };
-    assert!(cut_everywhere("source", &make, &again) > 8);
-}
-
-#[test]
-fn sink_cut_before_each_durable_step_and_run_again_ends_as_if_it_had_not_been() {
-    let trees = trees();
-    let make = || before_sink(trees.path());
-    let uncut = make();
-    uncut.sink(0);
-    let expected = Picture::of(&uncut);
-    let again = |lab: &Lab, step: &str| {
-        lab.sink(0);
-        compare(&expected, &Picture::of(lab), step);
-    };
-    assert!(cut_everywhere("sink", &make, &again) > 8);
 }
 
 #[test]

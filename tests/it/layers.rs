@@ -9,7 +9,7 @@ const LAYERS: &[&[&str]] = &[
     &["store", "app", "notify"],
     &["gate"],
     &["remote"],
-    &["source", "sink", "restore"],
+    &["source", "sink", "restore", "daemon"],
     &["logsink"],
     &["cli"],
 ];

@@ -3,5 +3,5 @@
 mod alarms;
 mod days;
 mod ping;
-mod server;
+pub mod server;
 mod smtp;

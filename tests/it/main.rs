@@ -8,17 +8,23 @@
 
 mod archive;
 mod config;
+mod crash;
+mod daemon;
 mod deliver;
 mod docs;
+mod enemy;
 mod format;
 mod harness;
 mod heal;
+mod init;
 mod kill;
 mod layers;
 mod logs;
 mod logsink;
 mod mail;
 mod mistakes;
+mod power;
+mod proof;
 mod provider;
 mod remote;
 mod restore;
@@ -29,3 +35,4 @@ mod source;
 mod ssh;
 mod status;
 mod stolen_key;
+mod upgrade;

@@ -125,6 +125,24 @@ fn every_copy_of_the_hosts_holds_a_whole_generation_not_older_than_the_one_befor
     assert!(torn > 0, "no copy was torn: the test shows nothing");
 }
 
+#[test]
+fn a_copy_of_a_sink_is_looked_at_on_a_host_that_is_no_source() {
+    let lab = Lab::in_memory();
+    lab.init();
+    round(&lab, 0);
+    lab.config_text("state = \"{lab}/other\"\n[sink]\nhome = \"{lab}/other-sink\"\n");
+    let from = lab.path("sink");
+    let list = ["restore", "list", "--verify", "--json", "--from", from.to_str().unwrap()];
+    let listed = lab.run(&list).exits(0).json();
+    assert_eq!(listed["candidates"][0]["condition"], "whole", "{listed:#}");
+    fs::remove_file(
+        from.join("store/shop").join(&names(&from.join("store/shop"))[0]).join("generation.toml"),
+    )
+    .unwrap();
+    let listed = lab.run(&list).exits(0).json();
+    assert!(listed["candidates"][0]["torn"][0].as_str().unwrap().contains("generation.toml"), "{listed:#}");
+}
+
 /// One day: the data changes, is collected, fetched, moved and pruned.
 fn round(lab: &Lab, number: u64) {
     lab.write("round", number.to_string());

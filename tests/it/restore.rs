@@ -2,9 +2,13 @@
 //! leaves behind.
 
 mod after;
+mod below;
 mod cut;
 mod drill;
 mod dumps;
+mod give_up;
+mod held;
+mod kept;
 mod live;
 mod places;
 mod refuse;

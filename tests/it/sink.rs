@@ -5,4 +5,6 @@ mod damage;
 mod fetch;
 mod keep;
 mod look;
-mod room;
+mod operator;
+mod retire;
+pub mod room;

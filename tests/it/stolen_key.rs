@@ -389,6 +389,7 @@ fn hundreds_of_requests_with_a_stolen_key_get_nothing_and_change_nothing() {
     println!(
         "{asked} requests: {refused} refused, {gone} told that it is not here, 0 let through; exits {ended:?}"
     );
+    crate::proof::proof("the stolen key: requests", asked, asked - refused - gone);
     assert!(refused > 200 && gone < 60, "{refused} {gone}");
 }
 

@@ -29,8 +29,8 @@ fn query(host: &Host, sql: &str) -> String {
 #[test]
 fn a_database_under_load_is_dumped_fetched_and_loaded_elsewhere() {
     let lab = Lab::new();
-    let shop = pair::source(&lab, "shop", Image::Postgres, DUMP);
-    let spare = lab.host("spare", Image::Postgres);
+    let shop = pair::source(&lab, "shop", Image::Databases, DUMP);
+    let spare = lab.host("spare", Image::Databases);
     let vault = pair::sink(&lab, "vault", "");
     pair::enroll(&vault, &shop);
     for host in [&shop, &spare] {
@@ -65,7 +65,7 @@ fn a_database_under_load_is_dumped_fetched_and_loaded_elsewhere() {
 #[test]
 fn a_database_that_is_down_fails_the_element_and_the_exit_code_says_so() {
     let lab = Lab::new();
-    let shop = pair::source(&lab, "shop", Image::Postgres, &format!("{DUMP}{}", pair::WWW));
+    let shop = pair::source(&lab, "shop", Image::Databases, &format!("{DUMP}{}", pair::WWW));
     shop.must("mkdir -p /srv/www && echo hello > /srv/www/index.html");
     let done = shop.run("handover --json source run");
     assert_eq!(done.code, 3, "{done:?}");

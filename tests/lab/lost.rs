@@ -28,7 +28,7 @@ fn a_new_host_in_place_of_a_lost_one_gets_its_backup_from_the_sink() {
     let fresh = lab.host("fresh", Image::Host);
     let config = format!("[source]\nname = \"shop\"\nreserve = 0\n\n{WWW}");
     fresh.put("/etc/handover/handover.toml", config.as_bytes(), 0o644);
-    fresh.must("handover source init");
+    fresh.must("handover source init --schedule none");
 
     // Each refusal says what to type next.
     let to = "handover sink deliver shop --to fresh.example.org";

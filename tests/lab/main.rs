@@ -1,4 +1,4 @@
-//! What needs several hosts: two or three containers, real ssh, real rsync, real cron, a real database.
+//! What needs several hosts: two or three containers, real ssh, real rsync, real cron, real databases.
 //!
 //! Docker must be there: a missing one fails these tests. `lab/test --without-containers` leaves them out.
 #![expect(
@@ -6,6 +6,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stderr,
+    clippy::print_stdout,
     reason = "a test fails by panicking; clippy knows tests by their attribute alone and not the helpers beside them"
 )]
 
@@ -16,12 +17,18 @@ mod pair;
 mod confined;
 mod cut;
 mod database;
+mod deb;
+mod disaster;
 mod enroll;
+mod image;
 mod logs;
 mod lost;
 mod mail;
+mod mariadb;
+mod operations;
 mod page;
 mod recipes;
 mod rounds;
 mod service;
 mod start;
+mod tour;

@@ -16,7 +16,7 @@ pub fn source(lab: &Lab, name: &str, image: Image, elements: &str) -> Host {
     let host = lab.host(name, image);
     let config = format!("[source]\nname = \"{name}\"\nkeep = 2\nreserve = 0\n\n{elements}");
     host.put("/etc/handover/handover.toml", config.as_bytes(), 0o644);
-    host.must("handover source init");
+    host.must("handover source init --schedule none");
     host
 }
 
@@ -31,7 +31,7 @@ pub fn sink(lab: &Lab, name: &str, lines: &str) -> Host {
          known_hosts = \"/etc/handover/known_hosts\"\n{lines}"
     );
     host.put("/etc/handover/handover.toml", config.as_bytes(), 0o644);
-    host.must("handover sink init");
+    host.must("handover sink init --schedule none");
     host
 }
 
@@ -62,7 +62,7 @@ pub fn enroll_logs(sink: &Host, source: &Host) {
           known_hosts = \"/etc/handover/known_hosts\"\n",
     );
     sink.put("/etc/handover/handover.toml", &config, 0o644);
-    sink.must("handover logsink init");
+    sink.must("handover logsink init --schedule none");
     source.put("/root/logsink.pub", &sink.get("/etc/handover/logsink_ed25519.pub"), 0o644);
     source.must("handover source authorize --channel logs /root/logsink.pub");
     let (name, fingerprint) = (&source.name, fingerprint(source));

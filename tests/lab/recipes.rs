@@ -8,19 +8,19 @@ use crate::{
 const PAGE: &str = include_str!("../../docs/recipes.md");
 
 /// The block of a kind that holds a text.
-fn block(kind: &str, holds: &str) -> &'static str {
+pub fn block(kind: &str, holds: &str) -> &'static str {
     let blocks = PAGE.split("```").skip(1).step_by(2);
     let found = blocks.filter_map(|b| b.strip_prefix(kind)?.strip_prefix('\n')).find(|b| b.contains(holds));
     found.unwrap_or_else(|| panic!("docs/recipes.md has no block with {holds}"))
 }
 
 /// A source with the element of a recipe.
-fn source(lab: &Lab, image: Image, element: &str) -> Host {
+pub fn source(lab: &Lab, image: Image, element: &str) -> Host {
     let text = block("toml", &format!("name = \"{element}\""));
     pair::source(lab, "shop", image, text.split_once("\n\n").unwrap().1)
 }
 
-fn script(host: &Host, name: &str) {
+pub fn script(host: &Host, name: &str) {
     host.put(
         &format!("/etc/handover/{name}"),
         block("sh", &format!("/etc/handover/{name}")).as_bytes(),
@@ -29,11 +29,11 @@ fn script(host: &Host, name: &str) {
 }
 
 /// Puts what waits into the drop point.
-fn deliver(host: &Host) {
+pub fn deliver(host: &Host) {
     host.must("cp -r /home/dataBackupSource/transport-outgoing/2* /home/dataBackupSource/restore/");
 }
 
-fn query(host: &Host, database: &str, sql: &str) -> String {
+pub fn query(host: &Host, database: &str, sql: &str) -> String {
     let psql = format!("psql --no-psqlrc -At -v ON_ERROR_STOP=1 -d {database} -c \"{sql}\"");
     host.must_as("postgres", &psql).text().trim().to_owned()
 }
@@ -44,7 +44,7 @@ const BASES: &str =
 #[test]
 fn postgresql() {
     let lab = Lab::new();
-    let shop = source(&lab, Image::Postgres, "postgresql");
+    let shop = source(&lab, Image::Databases, "postgresql");
     script(&shop, "swap-postgresql");
     shop.must("pg_ctlcluster 15 main start");
     shop.must_as("postgres", "createdb shop && pgbench --quiet -i -s 3 shop");
@@ -121,7 +121,7 @@ fn sqlite() {
 #[test]
 fn a_directory_with_a_service() {
     let lab = Lab::new();
-    let shop = source(&lab, Image::Postgres, "site");
+    let shop = source(&lab, Image::Databases, "site");
     shop.must(
         "mkdir -p /srv/site/cache && echo old >/srv/site/index.html && echo hot >/srv/site/cache/c && chown -R www-data: /srv/site && \
          echo 'server { listen 80; root /srv/site; }' >/etc/nginx/sites-enabled/default && service nginx start",

@@ -22,7 +22,7 @@ const DOWN: &str = "! bash -c 'exec 3<>/dev/tcp/127.0.0.1/80' 2>/dev/null";
 #[test]
 fn a_service_is_down_while_its_element_is_collected_and_runs_again_whatever_happens() {
     let lab = Lab::new();
-    let shop = pair::source(&lab, "shop", Image::Postgres, &element("service nginx status || echo is down"));
+    let shop = pair::source(&lab, "shop", Image::Databases, &element("service nginx status || echo is down"));
     let vault = pair::sink(&lab, "vault", "");
     pair::enroll(&vault, &shop);
     shop.must("mkdir -p /srv/www && echo hello > /srv/www/index.html");

@@ -6,6 +6,7 @@ use stateright::{Checker, HasDiscoveries, Model as _};
 
 use crate::{
     is_long,
+    proof::proof,
     protocol::{
         Action, Bounds, Protocol,
         state::{Budget, State},
@@ -41,6 +42,7 @@ fn explore(what: &str, bounds: Bounds) {
         }
     }
     checker.assert_properties();
+    proof("the protocol: states of the model", states, 0);
 }
 
 #[test]

@@ -12,6 +12,8 @@
 
 mod checked;
 mod parsers;
+#[path = "../it/proof.rs"]
+mod proof;
 mod protocol;
 mod year;
 

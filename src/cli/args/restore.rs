@@ -43,6 +43,10 @@ pub enum RestoreAction {
         /// Do not ask
         #[arg(long)]
         yes: bool,
+        /// End a restore or an undo that was cut and can be neither finished nor undone: files are put back as far as they can
+        /// be, dumps stay as they are, services start; what remains to be done by hand is named
+        #[arg(long)]
+        give_up: bool,
     },
     /// Remove what restores have replaced and kept
     Clean(CleanArgs),

@@ -108,7 +108,9 @@ fn transport_user(doctor: &mut Doctor, channel: Channel, home: &Path, uid: u32) 
         doctor.ok(user_row, &user.name);
     }
     let file = Path::new(&user.home).join(".ssh/authorized_keys");
-    let text = std::fs::read_to_string(&file).unwrap_or_default();
+    // Those of the ssh server that a daemon runs are in a file of their own.
+    let read = |file: &Path| std::fs::read_to_string(file).unwrap_or_default();
+    let text = read(&file) + &read(&file.with_file_name("sink_keys"));
     let let_in =
         text.lines().filter(|line| line.contains(&format!(" source gate --channel {channel}"))).count();
     match std::fs::metadata(&file) {
@@ -126,6 +128,7 @@ fn transport_user(doctor: &mut Doctor, channel: Channel, home: &Path, uid: u32) 
             format!("{let_in} keys are let in"),
             "one sink for each source: remove the others",
         ),
+        Err(_) if let_in > 0 => doctor.ok(sinks_row, show::count(let_in as u64, "key is let in", "keys are let in")),
         _ if home != Path::new(&user.home) => {
             doctor.ok(sinks_row, "no key is let in: the sink is on this host")
         }

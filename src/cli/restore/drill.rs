@@ -7,6 +7,7 @@ use super::{
     id, load,
 };
 use crate::{
+    manifest::Channel,
     notify::{Looked, Scope},
     report::{Exit, exit_of},
     restore::{
@@ -34,10 +35,12 @@ pub(super) fn run(context: &Context, args: &DrillArgs) -> Result<Exit, Exit> {
     };
     let wish = Wish {
         id: id(&args.id),
-        source: source.name.clone(),
+        source: Some(source.name.clone()),
+        channel: Channel::Data,
         elements: args.element.clone(),
         allow_older: false,
         allow_partial: false,
+        allow_torn: false,
         trust: None,
     };
     let mut report =

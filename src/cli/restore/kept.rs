@@ -1,29 +1,29 @@
 //! What restores have replaced and kept: `restore list --replaced`, `restore undo`, `restore clean`.
 
-use std::io::{BufRead as _, IsTerminal as _};
-
 use serde::Serialize;
 
 use super::{
-    super::{Context, args::CleanArgs, fail, show},
+    super::{Context, args::CleanArgs, ask, fail, show},
     load,
 };
 use crate::{
     app::unfinished::UNDO,
     config::Config,
     report::{Exit, Finding, exit_of},
-    restore::{clean, error::Error, held::hold, journal::Replaced, undo},
+    restore::{clean, error::Error, held::hold, journal::Replaced, restored, undo},
     sys::{self, clock},
 };
 
 #[derive(Serialize)]
 struct Kept<'a> {
     replaced: &'a [Replaced],
+    /// What goes from `restored/`, or went.
+    restored: &'a [String],
     findings: &'a [Finding],
     dry_run: bool,
 }
 
-fn end(name: &str) -> impl Fn(Error) -> Exit + '_ {
+pub(super) fn end(name: &str) -> impl Fn(Error) -> Exit + '_ {
     move |e| {
         let finding = e.finding(name);
         fail(finding.kind.exit(), &crate::notify::body(&finding))
@@ -39,8 +39,18 @@ fn all(config: &Config) -> Result<Vec<Replaced>, Error> {
 }
 
 fn tell(context: &Context, list: &[Replaced], findings: &[Finding], dry_run: bool, name: &str) -> Exit {
+    tell_all(context, (list, &[]), findings, dry_run, name)
+}
+
+fn tell_all(
+    context: &Context,
+    (list, restored): (&[Replaced], &[String]),
+    findings: &[Finding],
+    dry_run: bool,
+    name: &str,
+) -> Exit {
     if context.json {
-        show::json(&Kept { replaced: list, findings, dry_run });
+        show::json(&Kept { replaced: list, restored, findings, dry_run });
         return exit_of(findings);
     }
     let path = |path: &std::path::Path| sys::show(path.as_os_str().as_encoded_bytes());
@@ -58,6 +68,9 @@ fn tell(context: &Context, list: &[Replaced], findings: &[Finding], dry_run: boo
         let head = ["path", "element", "replaced by", "age#", "kept in"];
         show::data(&show::table(&head, list.iter().map(row).collect()));
     }
+    if !restored.is_empty() && (!context.quiet || dry_run) {
+        show::data(&format!("in restored/, beyond keep_restored: {}", restored.join(", ")));
+    }
     show::findings(name, findings, context.quiet);
     exit_of(findings)
 }
@@ -69,18 +82,20 @@ pub(super) fn list(context: &Context) -> Result<Exit, Exit> {
 }
 
 pub(super) fn clean(context: &Context, args: &CleanArgs) -> Result<Exit, Exit> {
-    if args.dry_run {
-        return list(context);
-    }
     let (config, source) = load(context)?;
-    let name = source.name.as_str();
+    let (name, keep) = (source.name.as_str(), config.restore.keep_restored);
     let held = hold(&config.state, &config.restore.home, "handover restore clean").map_err(end(name))?;
     let all = Replaced::load(&held.state).map_err(end(name))?;
+    let surplus = restored::surplus(&held.state, &held.private, keep).map_err(end(name))?;
+    if args.dry_run {
+        return Ok(tell_all(context, (&all, &surplus), &[], true, name));
+    }
     if !all.is_empty() && !args.yes {
         agree(context, &all, name, "remove these? They cannot be put back then. [y/N]")?;
     }
     let (gone, findings) = clean::clean(&held.state).map_err(end(name))?;
-    Ok(tell(context, &gone, &findings, false, name))
+    let pruned = restored::prune(&held.state, &held.private, keep).map_err(end(name))?;
+    Ok(tell_all(context, (&gone, &pruned), &findings, false, name))
 }
 
 pub(super) fn undo(context: &Context, dry_run: bool, yes: bool) -> Result<Exit, Exit> {
@@ -113,12 +128,9 @@ fn agree(context: &Context, list: &[Replaced], name: &str, question: &str) -> Re
 }
 
 fn agreed(context: &Context, list: &[Replaced], name: &str, question: &str) -> bool {
-    if context.json || !std::io::stdin().is_terminal() {
+    if !ask::is_somebody_there(context) {
         return false;
     }
     tell(context, list, &[], true, name);
-    show::talk(question);
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+    ask::agrees(context, question)
 }

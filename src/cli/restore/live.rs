@@ -1,15 +1,13 @@
 //! `handover restore` into the running application: the plan, the question, the outcome.
 
-use std::{
-    io::{BufRead as _, IsTerminal as _},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use super::{
-    super::{Context, args::RestoreRunArgs, fail, progress::Display, show},
+    super::{Context, args::RestoreRunArgs, ask, fail, progress::Display, show},
     absolute, id, load,
 };
 use crate::{
+    manifest::Channel,
     report::{
         Exit,
         restore::{PlannedPath, RestoreRun},
@@ -32,7 +30,7 @@ pub(super) fn run(context: &Context, args: &RestoreRunArgs) -> Result<Exit, Exit
     }
     let progress = Arc::new(Progress::default());
     let display = Display::start(context, vec![(source.name.to_string(), Arc::clone(&progress))]);
-    let confirm = |report: &RestoreRun| args.yes || ask(context, report);
+    let confirm = |report: &RestoreRun| args.yes || agreed(context, report);
     let setup = Setup {
         source: &source,
         config: &config.restore,
@@ -46,10 +44,12 @@ pub(super) fn run(context: &Context, args: &RestoreRunArgs) -> Result<Exit, Exit
         &Ask {
             wish: Wish {
                 id: id(&args.id),
-                source: args.as_name.clone().unwrap_or_else(|| source.name.clone()),
+                source: Some(args.as_name.clone().unwrap_or_else(|| source.name.clone())),
+                channel: Channel::Data,
                 elements: args.element.clone(),
                 allow_older: args.allow_older,
                 allow_partial: args.allow_partial,
+                allow_torn: false,
                 trust: args.trust,
             },
             from: args.from.clone(),
@@ -99,15 +99,12 @@ fn tell(context: &Context, report: &RestoreRun, dry_run: bool) -> Exit {
 }
 
 /// On a terminal somebody is asked; elsewhere nobody agrees.
-fn ask(context: &Context, report: &RestoreRun) -> bool {
-    if context.json || !std::io::stdin().is_terminal() {
+fn agreed(context: &Context, report: &RestoreRun) -> bool {
+    if !ask::is_somebody_there(context) {
         return false;
     }
     plan(report);
-    show::talk("go on? [y/N]");
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+    ask::agrees(context, "go on? [y/N]")
 }
 
 fn plan(report: &RestoreRun) {

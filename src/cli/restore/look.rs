@@ -3,12 +3,10 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{
-    super::{Context, args::ListArgs, fail, show},
-    load,
-};
+use super::super::{Context, args::ListArgs, fail, show};
 use crate::{
     app::unfinished::{self, Cut},
+    config,
     report::{Exit, Finding, Kind, restore::Candidate},
     restore::{
         error::Error,
@@ -26,7 +24,9 @@ struct Listing {
 }
 
 pub(super) fn run(context: &Context, args: &ListArgs) -> Result<Exit, Exit> {
-    let (config, source) = load(context)?;
+    // A copy is looked at on any host, also on one that is no source.
+    let config = context.load(config::Role::Restore)?;
+    let subject = config.source().map_or("restore", |source| source.name.as_str());
     let list = || -> Result<Listing, Error> {
         let place = config.restore.home.join(places::RESTORE);
         let (mut catch, _) = match &args.from {
@@ -48,14 +48,14 @@ pub(super) fn run(context: &Context, args: &ListArgs) -> Result<Exit, Exit> {
         Ok(Listing { candidates, passed_over: catch.foreign, findings })
     };
     let listing = list().map_err(|e| {
-        let finding = e.finding(source.name.as_str());
+        let finding = e.finding(subject);
         fail(finding.kind.exit(), &crate::notify::body(&finding))
     })?;
     if context.json {
         return Ok(show::json(&listing));
     }
     table(&listing.candidates, clock::now());
-    show::findings(source.name.as_str(), &listing.findings, context.quiet);
+    show::findings(subject, &listing.findings, context.quiet);
     for foreign in &listing.passed_over {
         show::talk(&format!("note: passed over: {foreign}"));
     }

@@ -8,184 +8,85 @@ use std::{
 
 use serde::Serialize;
 
-use super::super::{
-    Context,
-    args::{RestoreRunArgs, Which},
-    fail,
-    progress::Display,
-    show,
+use super::{
+    super::{Context, args::RestoreRunArgs, fail, progress::Display, show},
+    id,
 };
 use crate::{
-    config,
+    config::{self, Config},
     manifest::Channel,
-    report::Exit,
+    report::{Exit, Finding, exit_of},
     restore::{
-        choose::{self, Chosen, NoChoice},
-        selection::{Places, Selection},
-        write_out::{self, Error, Proven, Wanted, Written},
+        below::{self, Ask, Below},
+        pick::Wish,
     },
     store::{ledger, places},
-    sys::{self, Dir, progress::Progress},
+    sys::{Dir, progress::Progress},
 };
 
 #[derive(Serialize)]
 struct Report {
-    id: String,
-    seal: String,
-    why: String,
-    to: String,
-    wanted: Wanted,
-    written: Option<Written>,
+    #[serde(flatten)]
+    below: Option<Below>,
+    findings: Vec<Finding>,
+    exit: Exit,
 }
 
-pub(super) fn run(context: &Context, args: &RestoreRunArgs, to: &Path) -> Exit {
-    match restore(context, args, to) {
-        Ok(exit) | Err(exit) => exit,
-    }
-}
-
-fn restore(context: &Context, args: &RestoreRunArgs, to: &Path) -> Result<Exit, Exit> {
-    let chosen = choose(context, args)?;
-    for strange in &chosen.strange {
-        show::talk(&format!("warning: passed over: {}", strange.why));
-    }
-    let generation = &chosen.found.generation;
-    let selection =
-        Selection { elements: args.element.clone(), paths: args.path.iter().map(|p| relative(p)).collect() };
-    let chosen_places = Places::new(generation, &selection).map_err(|unknown| {
-        let there: Vec<&str> = generation.elements.iter().map(|e| e.name.as_str()).collect();
-        let unknown: Vec<&str> = unknown.iter().map(|n| n.as_str()).collect();
-        fail(
-            Exit::Usage,
-            &format!(
-                "no element {} in {}; there are: {}",
-                unknown.join(", "),
-                generation.id,
-                there.join(", ")
-            ),
-        )
-    })?;
-    let trusted = is_trusted(context, &chosen, args);
-    let proven = Proven::new(&chosen.dir, generation).map_err(|e| end(&e))?;
-    let wanted = proven.count(&chosen_places).map_err(|e| end(&e))?;
-    if wanted.entries == 0 {
-        return Err(fail(Exit::Usage, &format!("nothing in {} is what was asked for", generation.id)));
-    }
-    for element in generation.elements.iter().filter(|e| !e.ok) {
-        let why = sys::show(element.reason.as_deref().unwrap_or_default().as_bytes());
-        show::talk(&format!("warning: {} had failed when it was collected: {why}", element.name));
-    }
-    let target = target(to, args.dry_run)?;
-    let mut report = Report {
-        id: generation.id.to_string(),
-        seal: chosen.found.seal.to_string(),
-        why: chosen.why.clone(),
-        to: sys::show(to.as_os_str().as_bytes()),
-        wanted,
-        written: None,
-    };
-    if let Some(target) = target {
-        if !trusted {
-            refuse_open(to, &target, &chosen)?;
-        }
-        let written = write(context, &proven, &chosen_places, &target, wanted)?;
-        if written.entries == 0 && written.damaged_count == 0 {
-            return Err(fail(Exit::Usage, &format!("nothing in {} is what was asked for", generation.id)));
-        }
-        report.written = Some(written);
-    }
-    Ok(tell(context, &report))
-}
-
-/// Whether the seal is known to be made here, or was given. On the host that it says it is of, one that root's ledger does
-/// not have is worth a word.
-fn is_trusted(context: &Context, chosen: &Chosen, args: &RestoreRunArgs) -> bool {
-    if args.trust == Some(chosen.found.seal) {
-        return true;
-    }
-    let Ok(config) = config::load(&context.config, &config::Surroundings::here(), config::Role::Restore)
-    else {
-        return false;
-    };
-    let generation = &chosen.found.generation;
-    let is_here = config.source.is_some_and(|source| source.name == generation.source);
-    let ledger = Dir::open(config.state.join("source")).and_then(|state| ledger::read(&state));
-    let is_known = ledger.is_ok_and(|ledger| ledger.get(&generation.id) == Some(&chosen.found.seal));
-    if is_here && generation.channel == Channel::Data && !is_known {
-        show::talk(&format!(
-            "warning: the ledger of this host does not know {} with this seal: look at what comes out before you use it",
-            generation.id
-        ));
-    }
-    is_known
-}
-
-/// Setuid files and devices come back as they were, and whoever made the generation chose them: where others can enter,
-/// only what is trusted is written.
-fn refuse_open(to: &Path, target: &Dir, chosen: &Chosen) -> Result<(), Exit> {
-    let open = target.stat_self().map_err(|e| storage_or_usage(&e))?.st_mode & 0o077 != 0;
-    if !open || !sys::users::is_root() {
-        return Ok(());
-    }
-    let text = format!(
-        "others can enter {}, and the seal of {} is not known here: what it brings may be setuid or a device\n  -> name a new \
-         folder, which is made for you alone, or one with mode 0700; or compare the seal and give --trust {}",
-        sys::show(to.as_os_str().as_bytes()),
-        chosen.found.id(),
-        chosen.found.seal
-    );
-    Err(fail(Exit::RestoreRefused, &text))
-}
-
-fn write(
-    context: &Context,
-    proven: &Proven,
-    places: &Places<'_>,
-    target: &Dir,
-    wanted: Wanted,
-) -> Result<Written, Exit> {
+pub(super) fn run(context: &Context, args: &RestoreRunArgs, to: &Path) -> Result<Exit, Exit> {
+    let mut ask = ask(context, args, to)?;
     let progress = Arc::new(Progress::default());
     let display = Display::start(context, vec![("restore".to_owned(), Arc::clone(&progress))]);
-    progress.begin("writing", wanted.files, wanted.bytes);
-    let written = proven.write_out(places, target, &progress);
+    let mut findings = Vec::new();
+    let done = below::run(&mut ask, &progress, &mut findings);
     drop(display);
-    written.map_err(|e| end(&e))
+    let subject = ask.wish.source.as_ref().map_or("restore", |name| name.as_str()).to_owned();
+    let below = done.map_err(|e| findings.push(e.finding(&subject))).ok();
+    let report = Report { below, exit: exit_of(&findings), findings };
+    tell(context, &report, &subject);
+    Ok(report.exit)
 }
 
-fn tell(context: &Context, report: &Report) -> Exit {
-    let damaged = report.written.as_ref().map_or(0, |w| w.damaged_count);
-    let exit = if damaged > 0 { Exit::VerificationFailed } else { Exit::Ok };
-    if context.json {
-        show::json(report);
-        return exit;
-    }
-    let what =
-        format!("{}, {}", show::count(report.wanted.files, "file", "files"), show::size(report.wanted.bytes));
-    match &report.written {
-        None => show::talk(&format!("would write {} ({}): {what} to {}", report.id, report.why, report.to)),
-        Some(written) => {
-            written
-                .damaged
-                .iter()
-                .for_each(|line| show::talk(&format!("error: damaged and not written: {line}")));
-            for (what, count) in &written.unset {
-                show::talk(&format!("warning: {what}: {}", show::count(*count, "time", "times")));
-            }
-            if damaged > 0 {
-                show::talk(&format!(
-                    "error: {damaged} files are damaged: try an older generation, or the sink's copy"
-                ));
-            } else if !context.quiet {
-                let what =
-                    format!("{}, {}", show::count(written.files, "file", "files"), show::size(written.bytes));
-                show::talk(&format!(
-                    "{} ({}) written to {}: {what}, every file proven",
-                    report.id, report.why, report.to
-                ));
-            }
-        }
-    }
-    exit
+/// With a place that is named no configuration is needed; what there is says who this host is, and what it knows.
+fn ask<'a>(context: &Context, args: &RestoreRunArgs, to: &'a Path) -> Result<Ask<'a>, Exit> {
+    let config = match &args.from {
+        Some(_) => config::load(&context.config, &config::Surroundings::here(), config::Role::Restore).ok(),
+        None => Some(context.load(config::Role::Restore)?),
+    };
+    let here = config.as_ref().and_then(|config| config.source.as_ref()).map(|source| source.name.clone());
+    let places = match &args.from {
+        Some(from) => vec![from.clone()],
+        None => looked(config.as_ref())?,
+    };
+    let state = config.as_ref().map(|config| config.state.join("source"));
+    let ledger = state.and_then(|state| Dir::open(state).and_then(|state| ledger::read(&state)).ok());
+    Ok(Ask {
+        wish: Wish {
+            id: id(&args.id),
+            source: args.as_name.clone().or_else(|| here.clone()),
+            channel: Channel::Data,
+            elements: args.element.clone(),
+            allow_older: args.allow_older,
+            allow_partial: args.allow_partial,
+            allow_torn: args.allow_partial,
+            trust: args.trust,
+        },
+        is_named: args.as_name.is_some() || args.from.is_none(),
+        places,
+        home: config.map(|config| config.restore.home),
+        here,
+        ledger: ledger.unwrap_or_default(),
+        paths: args.path.iter().map(|path| relative(path)).collect(),
+        to,
+        dry_run: args.dry_run,
+    })
+}
+
+fn looked(config: Option<&Config>) -> Result<Vec<PathBuf>, Exit> {
+    let config = config.ok_or(Exit::Configuration)?;
+    config.source().map_err(|e| {
+        fail(Exit::Configuration, &format!("{e}\nor name where the generation is: --from DIR"))
+    })?;
+    Ok([places::RESTORE, places::STORE].map(|place| config.restore.home.join(place)).to_vec())
 }
 
 fn relative(path: &Path) -> Vec<u8> {
@@ -195,58 +96,36 @@ fn relative(path: &Path) -> Vec<u8> {
     bytes[start..end].to_vec()
 }
 
-fn choose(context: &Context, args: &RestoreRunArgs) -> Result<Chosen, Exit> {
-    let id = match &args.id {
-        Which::Newest => None,
-        Which::Id(id) => Some(id),
-    };
-    let chosen = match &args.from {
-        Some(from) => choose::from_folder(from, id),
-        None => {
-            let config = context.load(config::Role::Source)?;
-            let source = config.source().map_err(|e| {
-                fail(Exit::Configuration, &format!("{e}\nor name where the generation is: --from DIR"))
-            })?;
-            let looked: Vec<PathBuf> = [places::RESTORE, places::STORE].map(|p| source.home.join(p)).to_vec();
-            choose::from_places(&looked, id)
-        }
-    };
-    chosen.map_err(|e| {
-        let exit = match &e {
-            NoChoice::Nothing { .. } | NoChoice::NotThere { .. } => Exit::RestoreRefused,
-            NoChoice::Store(e) if e.is_storage() => Exit::Storage,
-            NoChoice::Store(_) => Exit::VerificationFailed,
-            NoChoice::Sys(e) if e.is_storage() => Exit::Storage,
-            NoChoice::Sys(_) => Exit::Usage,
-        };
-        fail(exit, &e)
-    })
-}
-
-/// The target folder, empty; `None` for a dry run.
-fn target(to: &Path, dry_run: bool) -> Result<Option<Dir>, Exit> {
-    let shown = sys::show(to.as_os_str().as_bytes());
-    match Dir::open(to).and_then(|dir| dir.names().map(|names| (dir, names))) {
-        Ok((_, names)) if !names.is_empty() => {
-            Err(fail(Exit::RestoreRefused, &format!("{shown} is not empty: name an empty or a new folder")))
-        }
-        Ok((dir, _)) => Ok((!dry_run).then_some(dir)),
-        Err(e) if e.is_not_found() && dry_run => Ok(None),
-        Err(e) if e.is_not_found() => Dir::create_all(to, 0o700).map(Some).map_err(|e| storage_or_usage(&e)),
-        Err(e) => Err(storage_or_usage(&e)),
+fn tell(context: &Context, report: &Report, subject: &str) {
+    if context.json {
+        show::json(report);
+        return;
+    }
+    let damaged = report.below.iter().flat_map(|below| &below.written).flat_map(|written| &written.damaged);
+    damaged.for_each(|line| show::talk(&format!("error: damaged and not written: {line}")));
+    let written = report.below.iter().flat_map(|below| &below.written);
+    for (what, count) in written.flat_map(|written| &written.unset) {
+        show::talk(&format!("warning: {what}: {}", show::count(*count, "time", "times")));
+    }
+    show::findings(subject, &report.findings, context.quiet);
+    if let Some(below) = &report.below {
+        outcome(context, below);
     }
 }
 
-fn storage_or_usage(e: &sys::Error) -> Exit {
-    fail(if e.is_storage() { Exit::Storage } else { Exit::Usage }, e)
-}
-
-fn end(error: &write_out::Error) -> Exit {
-    let exit = match error {
-        Error::Damaged(_) | Error::Manifest(_) => Exit::VerificationFailed,
-        Error::Interrupted(_) => Exit::Interrupted,
-        Error::Sys(e) if e.is_storage() => Exit::Storage,
-        Error::Sys(_) => Exit::SomeFailed,
-    };
-    fail(exit, error)
+fn outcome(context: &Context, below: &Below) {
+    let what =
+        |files: u64, bytes: u64| format!("{}, {}", show::count(files, "file", "files"), show::size(bytes));
+    let Below { id, why, to, wanted, written, .. } = below;
+    match written {
+        None => {
+            let what = what(wanted.files, wanted.bytes);
+            show::talk(&format!("would write {id} ({why}): {what} to {to}"));
+        }
+        Some(written) if written.damaged_count == 0 && !context.quiet => {
+            let what = what(written.files, written.bytes);
+            show::talk(&format!("{id} ({why}) written to {to}: {what}, every file proven"));
+        }
+        Some(_) => {}
+    }
 }

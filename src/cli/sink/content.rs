@@ -1,12 +1,19 @@
 //! `handover sink ls`, `find`, `diff`, `dump`: what is in stored generations.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use serde::Serialize;
 
 use super::{Outcome, Sink};
 use crate::{
-    cli::{Context, args::Which, fail, show},
+    cli::{
+        Context,
+        args::{Which, WhichOrPath},
+        fail, show,
+    },
     manifest::{Entry, GenerationId, Kind, diff::Change},
     report::Exit,
     sink::query,
@@ -80,13 +87,30 @@ fn entry_row(entry: &Entry) -> EntryRow {
     }
 }
 
-pub(super) fn ls(
+/// `ls`: a path in the place of the generation is one in the newest.
+pub(super) fn list(
     context: &Context,
     sink: &Sink<'_>,
     name: &Name,
-    id: &Which,
-    path: Option<&Path>,
+    which: WhichOrPath,
+    path: Option<PathBuf>,
 ) -> Outcome {
+    match (which, path) {
+        (WhichOrPath::Which(id), path) => ls(context, sink, name, &id, path.as_deref()),
+        (WhichOrPath::Path(path), None) => ls(context, sink, name, &Which::Newest, Some(&path)),
+        (WhichOrPath::Path(first), Some(second)) => {
+            let shown = |path: &Path| sys::show(path.as_os_str().as_encoded_bytes());
+            let text = format!(
+                "{} and {} are two paths: give one, after the generation or without it",
+                shown(&first),
+                shown(&second)
+            );
+            Err(fail(Exit::Usage, &text))
+        }
+    }
+}
+
+fn ls(context: &Context, sink: &Sink<'_>, name: &Name, id: &Which, path: Option<&Path>) -> Outcome {
     let (store, id) = which(sink, name, id)?;
     let wanted = path.map(|p| p.as_os_str().as_encoded_bytes().to_vec()).unwrap_or_default();
     let wanted = wanted.strip_prefix(b"/").unwrap_or(&wanted).to_vec();

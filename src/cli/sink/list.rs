@@ -27,6 +27,7 @@ struct Row {
     verified: bool,
     damaged: u64,
     pinned: Option<String>,
+    suspicious: Option<String>,
     failed_elements: Vec<String>,
     state: &'static str,
 }
@@ -46,6 +47,7 @@ fn row(source: &Name, stored: &Stored) -> Row {
         verified: is_verified(stored),
         damaged: stored.marks.damage.as_ref().map_or(0, |d| d.count),
         pinned: stored.marks.pinned.clone(),
+        suspicious: stored.marks.suspicious.clone(),
         failed_elements: generation.elements.iter().filter(|e| !e.ok).map(|e| e.name.to_string()).collect(),
         state: "stored",
     }
@@ -54,15 +56,21 @@ fn row(source: &Name, stored: &Stored) -> Row {
 pub(super) fn list(context: &Context, sink: &Sink<'_>, names: &[Name]) -> Outcome {
     let (store, _) = sink.open()?;
     let mut rows = Vec::new();
-    for source in sink.named(names)? {
-        let kept = store.source(&source.name).map_err(|e| sink.refuse(&e))?;
+    for name in &sink.names(&store, names)? {
+        let kept = store.source(name).map_err(|e| sink.refuse(&e))?;
         let (stored, strange) = kept.stored().map_err(|e| sink.refuse(&e))?;
-        rows.extend(stored.iter().map(|s| row(&source.name, s)));
-        strange.iter().for_each(|s| show::talk(&format!("warning: {}: {}", source.name, s.why)));
+        rows.extend(stored.iter().map(|s| row(name, s)));
+        strange.iter().for_each(|s| show::talk(&format!("warning: {name}: {}", s.why)));
+        if !sink.is_configured(name) && !stored.is_empty() && !context.quiet {
+            show::talk(&format!(
+                "note: {name} is not configured: nothing of it is fetched, and nothing goes. `handover {} forget {name}` lets it go",
+                sink.config.role
+            ));
+        }
         let (condemned, _) = kept.condemned().map_err(|e| sink.refuse(&e))?;
         rows.extend(condemned.into_iter().map(|c| {
             let stored = Stored { found: c.found, receipt: c.receipt, marks: c.marks };
-            Row { state: "condemned", ..row(&source.name, &stored) }
+            Row { state: "condemned", ..row(name, &stored) }
         }));
     }
     if context.json {
@@ -75,6 +83,7 @@ pub(super) fn list(context: &Context, sink: &Sink<'_>, names: &[Name]) -> Outcom
             (0, false) => "not verified".to_owned(),
         };
         let mut state = vec![format!("{}, {proven}", r.state)];
+        state.extend(r.suspicious.as_ref().map(|why| format!("SUSPICIOUS: {}", sys::show(why.as_bytes()))));
         state.extend(r.pinned.as_ref().map(|p| format!("pinned: {}", sys::show(p.as_bytes()))));
         state.extend(
             (!r.failed_elements.is_empty()).then(|| format!("failed: {}", r.failed_elements.join(", "))),

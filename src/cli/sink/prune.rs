@@ -6,8 +6,8 @@ use super::{Outcome, Sink};
 use crate::{
     cli::{Context, show},
     report::{self, Exit},
-    sink::prune,
-    store::retention::Verdict,
+    sink::{forget, prune},
+    store::{condemned::FORGOTTEN, retention::Verdict},
     sys::{clock, name::Name},
 };
 
@@ -56,12 +56,25 @@ pub(super) fn now(context: &Context, sink: &Sink<'_>, names: &[Name]) -> Outcome
     let mut exit = Exit::Ok;
     for source in sink.named(names)? {
         let (store, _lock) = sink.locked(&source.name, "prune")?;
+        let recovered = store.recover().map_err(|e| sink.refuse(&e))?;
+        if !context.quiet {
+            let finished = recovered.deleted.iter();
+            finished
+                .for_each(|id| show::talk(&format!("{}: the deletion of {id} was finished", source.name)));
+        }
         let pruned = prune::prune(&store, source, sink.config, clock::now()).map_err(|e| sink.refuse(&e))?;
         show::findings(source.name.as_str(), &pruned.findings, context.quiet);
         exit = exit.worst(report::exit_of(&pruned.findings));
         if !context.quiet {
             let condemned = pruned.condemned.iter();
             condemned.for_each(|(id, why)| show::talk(&format!("{}: {id} condemned: {why}", source.name)));
+        }
+    }
+    if names.is_empty() {
+        let (store, state) = sink.open()?;
+        let gone = forget::purge(&store, sink.config, &state, clock::now()).map_err(|e| sink.refuse(&e))?;
+        if !context.quiet {
+            gone.iter().for_each(|(name, id)| show::talk(&format!("{name}: {id} deleted: {FORGOTTEN}")));
         }
     }
     Ok(exit)

@@ -41,7 +41,7 @@ pub(super) fn status(context: &Context, sink: &Sink<'_>, names: &[Name], how: &S
 }
 
 /// Each source by itself: one that cannot be looked at hides no other.
-fn views(sink: &Sink<'_>, sources: &[&config::SinkSource], now: Timestamp) -> Vec<View> {
+pub(in crate::cli) fn views(sink: &Sink<'_>, sources: &[&config::SinkSource], now: Timestamp) -> Vec<View> {
     let role = sink.config.role;
     let failed = |source: &config::SinkSource, e: &crate::store::Error| {
         View::failed(role.name(), channel(role), source.name.as_str(), &store_finding(role, "store", e))

@@ -1,28 +1,64 @@
 //! `handover sink verify`: every hash again.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use serde::Serialize;
 
-use super::{Outcome, Sink, refuse};
+use super::{Outcome, Sink, connect, refuse};
 use crate::{
-    cli::{Context, fail, progress::Display, show},
-    config::SinkRole,
+    cli::{Context, args::Which, fail, progress::Display, show},
+    config::{Sandbox, SinkRole},
     manifest::GenerationId,
+    remote::Tools,
     report::Exit,
-    store::{self, SourceStore, Stored, prove::Effort, verify::VerifyReport},
-    sys::{self, clock, name::Name, progress::Progress},
+    sink::heal::{NoHelp, Way, from_source},
+    store::{
+        self, SourceStore, Stored,
+        heal::{Healed, Healing},
+        prove::Effort,
+        verify::VerifyReport,
+    },
+    sys::{self, Dir, clock, name::Name, progress::Progress},
 };
 
+/// What is damaged is to be put back.
+pub(super) struct Heal {
+    /// A folder with copies of generations.
+    pub(super) from: Option<PathBuf>,
+}
+
 /// Of one source, or of all.
-pub(super) fn all(context: &Context, sink: &Sink<'_>, name: Option<&Name>, ids: &[GenerationId]) -> Outcome {
+pub(super) fn all(
+    context: &Context,
+    sink: &Sink<'_>,
+    name: Option<&Name>,
+    ids: &[Which],
+    heal: Option<&Heal>,
+) -> Outcome {
     let names: Vec<Name> = name.into_iter().cloned().collect();
-    let mut exit = Exit::Ok;
+    let (mut exit, mut seen) = (Exit::Ok, Vec::new());
     for source in sink.named(&names)? {
-        let (store, _lock) = sink.locked(&source.name, "verify")?;
-        exit = exit.worst(one(context, sink, &source.name, &store, ids)?);
+        let (store, _lock) = match sink.locked(&source.name, "verify") {
+            Ok(locked) => locked,
+            // That a run is at work with one source keeps nobody from proving the others.
+            Err(Exit::Busy) => {
+                exit = exit.worst(Exit::Busy);
+                continue;
+            }
+            Err(failed) => return Err(failed),
+        };
+        let of_source = one(context, sink, &source.name, &store, ids, heal)?;
+        exit = exit.worst(exit_of(&of_source));
+        if context.json {
+            seen.extend(of_source);
+        } else {
+            tell(context, &of_source);
+        }
     }
-    Ok(exit)
+    Ok(if context.json { exit.worst(show::json(&seen)) } else { exit })
 }
 
 #[derive(Serialize)]
@@ -32,10 +68,17 @@ struct Verified {
     files: u64,
     bytes: u64,
     whole: bool,
+    /// Files that were put back.
+    healed: u64,
+    /// Why its source could not help.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_said: Option<String>,
     damaged: Vec<String>,
+    /// What to do next, where it is not whole.
+    next: Option<String>,
 }
 
-fn verified(source: &str, id: &str, report: &VerifyReport) -> Verified {
+fn verified(source: &str, id: &str, report: &VerifyReport, next: impl FnOnce() -> String) -> Verified {
     let bad = report.own.iter().chain(&report.content).map(ToString::to_string);
     let extra = report.extra.iter().map(|path| format!("{}: it does not belong here", sys::show(path)));
     Verified {
@@ -44,25 +87,46 @@ fn verified(source: &str, id: &str, report: &VerifyReport) -> Verified {
         files: report.files,
         bytes: report.bytes,
         whole: report.is_whole(),
+        healed: 0,
+        source_said: None,
         damaged: bad.chain(extra).collect(),
+        next: (!report.is_whole()).then(next),
     }
 }
 
-fn tell_verified(context: &Context, all: &[Verified]) -> Exit {
-    if context.json {
-        show::json(&all);
-    } else {
-        for one in all {
-            let state = if one.whole { "whole" } else { "DAMAGED" };
-            let text =
-                format!("{} {}: {state}, {} files, {}", one.source, one.id, one.files, show::size(one.bytes));
-            if !one.whole || !context.quiet {
-                show::data(text.trim_start());
-            }
-            one.damaged.iter().for_each(|line| show::data(&format!("  {line}")));
-        }
-    }
+fn exit_of(all: &[Verified]) -> Exit {
     if all.iter().all(|v| v.whole) { Exit::Ok } else { Exit::VerificationFailed }
+}
+
+fn tell(context: &Context, all: &[Verified]) {
+    for one in all {
+        let state = if one.whole { "whole" } else { "DAMAGED" };
+        let text =
+            format!("{} {}: {state}, {} files, {}", one.source, one.id, one.files, show::size(one.bytes));
+        if !one.whole || !context.quiet {
+            show::data(text.trim_start());
+        }
+        match one.healed {
+            0 => {}
+            1 => show::data("  1 file was put back"),
+            files => show::data(&format!("  {files} files were put back")),
+        }
+        one.source_said
+            .iter()
+            .for_each(|why| show::data(&format!("  nothing came from {}: {why}", one.source)));
+        one.damaged.iter().for_each(|line| show::data(&format!("  {line}")));
+        one.next.iter().for_each(|next| show::data(&format!("  -> {next}")));
+    }
+}
+
+/// What an operator does about damage in the store.
+fn after_damage(role: SinkRole, name: &Name) -> String {
+    format!(
+        "look at the disk (`dmesg`, `smartctl`). `handover {role} verify {name} --heal` puts back what another generation \
+         here has whole, or the source while it still has this one; with `--from DIR` also what any other copy has, as the \
+         provider's backup of the sink. What the source still has in newer form comes with the next run. `handover {role} \
+         list {name}` shows which generations are whole; damaged ones are neither counted nor deleted"
+    )
 }
 
 fn effort(progress: &Arc<Progress>) -> Effort {
@@ -76,13 +140,20 @@ fn one(
     sink: &Sink<'_>,
     name: &Name,
     store: &SourceStore,
-    ids: &[GenerationId],
-) -> Outcome {
+    ids: &[Which],
+    heal: Option<&Heal>,
+) -> Result<Vec<Verified>, Exit> {
     let progress = Arc::new(Progress::default());
     let display = Display::start(context, vec![(name.to_string(), Arc::clone(&progress))]);
     let (stored, strange) = store.stored().map_err(|e| sink.refuse(&e))?;
-    let chosen: Vec<&Stored> = stored.iter().filter(|s| ids.is_empty() || ids.contains(s.id())).collect();
-    if let Some(missing) = ids.iter().find(|id| !stored.iter().any(|s| s.id() == *id)) {
+    let newest = stored.last().map(|stored| stored.id().clone());
+    let named = |which: &Which| match which {
+        Which::Newest => newest.clone(),
+        Which::Id(id) => Some(id.clone()),
+    };
+    let asked: Vec<GenerationId> = ids.iter().filter_map(named).collect();
+    let chosen: Vec<&Stored> = stored.iter().filter(|s| ids.is_empty() || asked.contains(s.id())).collect();
+    if let Some(missing) = asked.iter().find(|id| !stored.iter().any(|s| s.id() == *id)) {
         return Err(fail(
             Exit::Usage,
             &format!(
@@ -94,8 +165,16 @@ fn one(
     let mut all = Vec::new();
     for one in chosen {
         progress.begin(format!("verifying {}", one.id()), 0, one.found.generation.bytes);
-        let report = store.verify(one.id(), clock::now(), &effort(&progress)).map_err(|e| sink.refuse(&e))?;
-        all.push(verified(name.as_str(), one.id().as_str(), &report));
+        let (healed, source_said) = match heal {
+            Some(heal) => heal.one(sink, store, one, &effort(&progress))?,
+            None => {
+                let report = store.verify(one.id(), clock::now(), &effort(&progress));
+                (Healed { files: 0, report: report.map_err(|e| sink.refuse(&e))? }, None)
+            }
+        };
+        let next = || after_damage(sink.config.role, name);
+        let seen = verified(name.as_str(), one.id().as_str(), &healed.report, next);
+        all.push(Verified { healed: healed.files, source_said, ..seen });
     }
     drop(display);
     let torn = strange.iter().filter(|_| ids.is_empty()).map(|s| Verified {
@@ -104,10 +183,74 @@ fn one(
         files: 0,
         bytes: 0,
         whole: false,
+        healed: 0,
+        source_said: None,
         damaged: vec![s.why.clone()],
+        next: Some(
+            "it is no whole generation and counts as none; look at it, and move it out of the store by hand"
+                .to_owned(),
+        ),
     });
     all.extend(torn);
-    Ok(tell_verified(context, &all))
+    Ok(all)
+}
+
+impl Heal {
+    /// Heals one generation from all places, the nearest first. Why its source gave nothing, if it was asked in vain.
+    fn one(
+        &self,
+        sink: &Sink<'_>,
+        store: &SourceStore,
+        one: &Stored,
+        effort: &Effort,
+    ) -> Result<(Healed, Option<String>), Exit> {
+        let refuse = |e| sink.refuse(&e);
+        let now = clock::now();
+        let mut healing = store.heal(one.id(), now, effort).map_err(refuse)?;
+        if let Some(folder) = &self.from
+            && !healing.missing().is_empty()
+        {
+            let folder = Dir::open(folder).map_err(|e| fail(Exit::Usage, &e))?;
+            if store.heal_from(&mut healing, &folder, effort).map_err(refuse)? == 0 {
+                let shown = sys::show(folder.path().as_os_str().as_encoded_bytes());
+                let text = format!(
+                    "no generation that this user can read lies in {shown} (or in folders of it): name the copy of a \
+                     generation, of a store or of a home"
+                );
+                return Err(fail(Exit::Usage, &text));
+            }
+        }
+        let mut said = None;
+        if !healing.missing().is_empty() {
+            match ask_source(sink, store, (&mut healing, one), effort) {
+                Ok(()) if healing.missing().is_empty() => {}
+                Ok(()) => said = Some("what it has of this is damaged or gone too".to_owned()),
+                Err(NoHelp::Store(e)) => return Err(refuse(e)),
+                Err(NoHelp::Said(why)) => said = Some(why),
+            }
+        }
+        let healed = store.heal_end(healing, now, effort).map_err(refuse)?;
+        Ok((healed, said))
+    }
+}
+
+fn ask_source(
+    sink: &Sink<'_>,
+    store: &SourceStore,
+    (healing, one): (&mut Healing, &Stored),
+    effort: &Effort,
+) -> Result<(), NoHelp> {
+    let Some(source) = sink.config.sources.iter().find(|source| source.name == *store.name()) else {
+        return Err(NoHelp::Said("it is not in the configuration".to_owned()));
+    };
+    let tools = Tools::find(sink.config.sandbox == Sandbox::Required)?;
+    let way = Way {
+        config: sink.config,
+        source,
+        tools: &tools,
+        connect: &|source| connect(sink.config, &sink.state, source, &tools),
+    };
+    from_source(&way, store, (healing, one.receipt.seal), effort)
 }
 
 /// Reads a generation in any folder.
@@ -119,7 +262,14 @@ pub(super) fn path(context: &Context, role: SinkRole, path: &Path) -> Exit {
     match report {
         Ok(report) => {
             let shown = sys::show(path.as_os_str().as_encoded_bytes());
-            tell_verified(context, &[verified("", &shown, &report)])
+            let next = || "this copy is not to be restored from as it is: take another one".to_owned();
+            let seen = [verified("", &shown, &report, next)];
+            if context.json {
+                show::json(&seen);
+            } else {
+                tell(context, &seen);
+            }
+            exit_of(&seen)
         }
         Err(e) => refuse(role, &e),
     }

@@ -1,15 +1,21 @@
-//! `handover source undo`: a generation that this host condemned comes back to where it was.
+//! `handover source discard` and `undo`: a generation that will never be fetched is given up, and one that this host
+//! condemned comes back to where it was.
 
 use std::path::Path;
 
 use serde::Serialize;
 
 use crate::{
-    cli::{Context, fail, show},
+    cli::{
+        Context,
+        args::{DiscardArgs, GateChannel},
+        ask, fail, show,
+    },
     config,
     gate::{history, protocol::Event},
     manifest::{Channel, GenerationId},
     report::Exit,
+    source::channels,
     store::{
         self,
         handover_point::{HandoverPoint, Place},
@@ -25,36 +31,115 @@ struct TakenBack<'a> {
     dry_run: bool,
 }
 
-/// Takes it back, or says what would be done.
-pub(in crate::cli) fn run(
-    context: &Context,
-    state: &Path,
-    source: &config::Source,
-    id: &GenerationId,
+/// What was given up.
+#[derive(Serialize)]
+struct Discarded<'a> {
+    id: &'a str,
+    only_copy: bool,
     dry_run: bool,
-) -> Exit {
-    match undo(context, state, source, id, dry_run) {
+}
+
+/// Where it happens: the state folder of the role, and the home of a channel.
+pub(in crate::cli) struct At<'a> {
+    state: &'a Path,
+    home: &'a Path,
+    channel: Channel,
+}
+
+impl<'a> At<'a> {
+    /// Of the channel that was asked for, data without a word.
+    pub(in crate::cli) fn new(
+        state: &'a Path,
+        source: &'a config::Source,
+        asked: Option<GateChannel>,
+    ) -> Result<Self, Exit> {
+        let channel = asked.map_or(Channel::Data, Channel::from);
+        let found = channels(source).into_iter().find(|(of, _)| *of == channel);
+        let Some((channel, home)) = found else {
+            return Err(fail(Exit::Usage, &format!("nothing of {channel} is collected here")));
+        };
+        Ok(Self { state, home, channel })
+    }
+
+    fn locked(&self, what: &str) -> store::Result<Result<(HandoverPoint, lock::Lock), Exit>> {
+        let state = Dir::create_all(self.state, 0o700)?;
+        match lock::try_exclusive(&state.join("lock"), what)? {
+            lock::Attempt::Held(lock) => Ok(Ok((HandoverPoint::open(self.home, self.channel)?, lock))),
+            lock::Attempt::Busy(who) => {
+                Ok(Err(fail(Exit::Busy, &format!("another run holds the lock: {who}"))))
+            }
+        }
+    }
+}
+
+fn ended(done: store::Result<Exit>) -> Exit {
+    match done {
         Ok(exit) => exit,
         Err(e) if e.is_storage() => fail(Exit::Storage, &e),
         Err(e) => fail(Exit::Configuration, &e),
     }
 }
 
-fn undo(
-    context: &Context,
-    state: &Path,
-    source: &config::Source,
-    id: &GenerationId,
-    dry_run: bool,
-) -> store::Result<Exit> {
-    let state = Dir::create_all(state, 0o700)?;
-    let _lock = match lock::try_exclusive(&state.join("lock"), "handover source undo")? {
-        lock::Attempt::Held(lock) => lock,
-        lock::Attempt::Busy(who) => {
-            return Ok(fail(Exit::Busy, &format!("another run holds the lock: {who}")));
-        }
+/// Gives a waiting generation up, or says what would be done. What nothing younger holds goes only if somebody agrees.
+pub(in crate::cli) fn discard(context: &Context, at: &At<'_>, args: &DiscardArgs) -> Exit {
+    ended(discarded(context, at, args))
+}
+
+fn discarded(context: &Context, at: &At<'_>, args: &DiscardArgs) -> store::Result<Exit> {
+    let (point, _lock) = match at.locked("handover source discard")? {
+        Ok(locked) => locked,
+        Err(exit) => return Ok(exit),
     };
-    let point = HandoverPoint::open(&source.home, Channel::Data)?;
+    let id = &args.id;
+    let Some(only_copy) = point.is_only_copy(id)? else {
+        let waiting = point.waiting()?.items;
+        let ids: Vec<&str> = waiting.iter().map(|w| w.found.id().as_str()).collect();
+        let there = if ids.is_empty() { "none".to_owned() } else { ids.join(", ") };
+        return Ok(fail(
+            Exit::Usage,
+            &format!("{id} does not wait at the Handover Point; what waits: {there}"),
+        ));
+    };
+    if only_copy && !context.json {
+        show::talk(&format!(
+            "{id}: nothing younger on this host holds all that is in it, and no sink has taken it"
+        ));
+    }
+    if !args.dry_run {
+        if only_copy
+            && !args.yes
+            && !ask::agrees(context, "give it up? It can be taken back for `undo_for`. [y/N]")
+        {
+            return Ok(ask::nobody_agreed("--yes"));
+        }
+        let now = clock::now();
+        if !point.discard(id, "given up by handover source discard", now)? {
+            return Ok(fail(Exit::Busy, &format!("{id} is being read by a sink: wait for its end")));
+        }
+        let (at, detail) = (now, "by handover source discard".to_owned());
+        history::note(&point, id, Event { at, what: "given up".to_owned(), detail })?;
+    }
+    if context.json {
+        return Ok(show::json(&Discarded { id: id.as_str(), only_copy, dry_run: args.dry_run }));
+    }
+    let would = if args.dry_run { "would be" } else { "is" };
+    let channel = if at.channel == Channel::Logs { " --channel logs" } else { "" };
+    show::talk(&format!(
+        "{id} {would} given up; until `undo_for` is over it can be taken back: handover source undo {id}{channel}"
+    ));
+    Ok(Exit::Ok)
+}
+
+/// Takes it back, or says what would be done.
+pub(in crate::cli) fn run(context: &Context, at: &At<'_>, id: &GenerationId, dry_run: bool) -> Exit {
+    ended(undo(context, at, id, dry_run))
+}
+
+fn undo(context: &Context, at: &At<'_>, id: &GenerationId, dry_run: bool) -> store::Result<Exit> {
+    let (point, _lock) = match at.locked("handover source undo")? {
+        Ok(locked) => locked,
+        Err(exit) => return Ok(exit),
+    };
     let Some(place) = point.undo_place(id)? else {
         let condemned = point.condemned()?.items;
         let ids: Vec<&str> = condemned.iter().map(|c| c.found.id().as_str()).collect();

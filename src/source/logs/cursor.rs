@@ -3,7 +3,7 @@
 //! It becomes valid with the publishing rename of the generation that holds what it says was taken; see
 //! [`super::super::state`].
 
-use std::io::{BufReader, Write as _};
+use std::io::BufReader;
 
 use jiff::{SignedDuration, Timestamp};
 use rustix::fs::Stat;
@@ -34,6 +34,9 @@ pub(super) struct Cursor {
     /// Rejected generations whose content is in a later one.
     #[serde(default)]
     pub again: Vec<GenerationId>,
+    /// Packed files for which there was no room.
+    #[serde(default)]
+    pub too_large: Vec<TooLarge>,
 }
 
 /// The content of one log file over its life.
@@ -94,6 +97,14 @@ pub(super) struct Seen {
     pub stamp: Stamp,
     /// What it is a file of; none where it could not be unpacked.
     pub stream: Option<String>,
+}
+
+/// A packed file that was more than there was room for: it is not unpacked again before it, or the room, is another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TooLarge {
+    pub stamp: Stamp,
+    /// So many bytes of it were unpacked before the room was used up.
+    pub unpacked: u64,
 }
 
 /// What tells whether a file is still as it was.
@@ -159,7 +170,14 @@ impl Cursor {
     /// taken once more.
     pub(super) fn read(state: &State) -> Result<Self, Error> {
         let Some(file) = state.cache()? else {
-            return Ok(Self { format: FORMAT, streams: vec![], files: vec![], journal: None, again: vec![] });
+            return Ok(Self {
+                format: FORMAT,
+                streams: vec![],
+                files: vec![],
+                journal: None,
+                again: vec![],
+                too_large: vec![],
+            });
         };
         let bad = |why: String| {
             let why = format!("{why}; remove the file to take all logs once more from their beginning");
@@ -182,8 +200,8 @@ impl Cursor {
         }
         let path = state.dir().join("cursor.new");
         let text = serde_json::to_vec(self).map_err(|_| Error::Internal("the cursor cannot be written"))?;
-        let mut file = state.new_cache()?;
-        file.write_all(&text).map_err(|e| sys::Error::new("write", &path, e))?;
+        let file = state.new_cache()?;
+        durable::write_all(&file, &path, &text)?;
         Ok(durable::sync_file(&file, &path)?)
     }
 

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     content::{self, Content},
-    cursor::{Cursor, HEAD, Seen, Stamp, Stream, Taken},
+    cursor::{Cursor, HEAD, Seen, Stamp, Stream, Taken, TooLarge},
     making::{Filling, Making, NewFile, Original},
     name::LogName,
     recognise::{Known, Recogniser},
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     manifest::{Bytes, Digest, Piece},
     report::{Finding, Kind},
-    source::{collect::Error, copier::Shared},
+    source::{collect::Error, copier, copier::Shared},
     store::handover_point::HandoverPoint,
     sys::{random, show, signals},
 };
@@ -31,6 +31,7 @@ const LAST_PIECE: u64 = 64 << 20;
 const FIRST: usize = 4096;
 /// A plain file with more that is new must have a hundredth of it on the disk: holes cost their maker nothing, and us room.
 const HOLLOW: u64 = 1 << 30;
+const NO_ROOM: &str = "larger than the room that is left";
 
 /// A log file as this run sees it.
 pub(super) struct Log<'f> {
@@ -125,7 +126,9 @@ impl Files<'_, '_> {
             }
         }
         logs.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut taking = Taking { files: self, logs: &logs, claims: Claims::new(), seen: Vec::new() };
+        let too_large = std::mem::take(&mut self.cursor.too_large);
+        let mut taking =
+            Taking { files: self, logs: &logs, claims: Claims::new(), seen: Vec::new(), too_large };
         let mut strange = Vec::new();
         // What is written to has the first claim on its stream, then the others.
         let (current, rotated): (Vec<usize>, Vec<usize>) =
@@ -153,6 +156,8 @@ struct Taking<'t, 'm, 'a, 'f> {
     logs: &'t [Log<'f>],
     claims: Claims,
     seen: Vec<Seen>,
+    /// What was too large for the last run.
+    too_large: Vec<TooLarge>,
 }
 
 impl Taking<'_, '_, '_, '_> {
@@ -191,6 +196,11 @@ impl Taking<'_, '_, '_, '_> {
     /// A file that is not known by its inode, or that is not what it was.
     fn by_content(&mut self, at: usize) -> Result<(), Error> {
         let log = &self.logs[at];
+        if let Some(known) = self.is_still_too_large(log)? {
+            self.files.cursor.too_large.push(known);
+            self.files.making.fail(&log.found.path, NO_ROOM.to_owned());
+            return Ok(());
+        }
         let recogniser = Recogniser {
             streams: &self.files.cursor.streams,
             claims: &self.claims,
@@ -216,6 +226,16 @@ impl Taking<'_, '_, '_, '_> {
             Err(e) if log.content.packing.is_some() => self.torn(at, &e),
             Err(e) => self.unreadable(at, &e),
         }
+    }
+
+    /// A packed file that had no room in the last run, is still the same, and would have none now. Whoever can write a log
+    /// could keep every run busy otherwise.
+    fn is_still_too_large(&self, log: &Log<'_>) -> Result<Option<TooLarge>, Error> {
+        let is_it = |known: &&TooLarge| log.stamp.is_unchanged_since(&known.stamp);
+        let Some(known) = self.too_large.iter().find(is_it) else { return Ok(None) };
+        let room = copier::room(self.files.shared, self.files.making.draft.data())?;
+        // A little more room is no reason to try again.
+        Ok((room <= known.unpacked.saturating_add(known.unpacked / 4)).then_some(*known))
     }
 
     /// The file is one of the stream; the first of them is the one that has it.
@@ -361,7 +381,10 @@ impl Files<'_, '_> {
         });
         if filling.is_too_large() {
             to.discard()?;
-            return Ok(Took::TooMuch("larger than the room that is left"));
+            if log.content.packing.is_some() {
+                self.cursor.too_large.push(TooLarge { stamp: log.stamp, unpacked: filling.length() });
+            }
+            return Ok(Took::TooMuch(NO_ROOM));
         }
         let (length, sha256) = filling.end()?;
         if let Err(e) = read {

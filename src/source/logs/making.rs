@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
     fs::File,
-    io::{self, Write as _},
+    io,
     os::unix::ffi::OsStrExt as _,
     path::Path,
     sync::Arc,
@@ -78,14 +78,18 @@ impl<'s> Filling<'s> {
         self.hasher.update(bytes);
         self.length += bytes.len() as u64;
         self.shared.progress.add_bytes(bytes.len() as u64);
-        let written = (&to.file)
-            .write_all(bytes)
-            .map_err(|e| CopyError::Write(sys::Error::new("write", to.at.path(), e)))
+        let written = durable::write_all(&to.file, &to.at.path(), bytes)
+            .map_err(CopyError::Write)
             .and_then(|()| copier::keep_reserve(self.shared, &to.file, bytes.len() as u64));
         written.map_err(|e| {
             self.failed = Some(e);
             io::ErrorKind::Other.into()
         })
+    }
+
+    /// Bytes that were given to it.
+    pub(super) fn length(&self) -> u64 {
+        self.length
     }
 
     /// Whether there was no room for it because it is large itself; where nothing small fits either, no run can go on.
@@ -277,12 +281,12 @@ impl<'a> Making<'a> {
     /// The list of pieces, which is a stored file like any other.
     fn list(&mut self) -> Result<(), Error> {
         let at = self.place(pieces::FILE.as_bytes())?;
-        let mut file = copier::new_file(&at, self.draft.new_file_owner())?;
+        let file = copier::new_file(&at, self.draft.new_file_owner())?;
         let mut text = String::new();
         for piece in &self.pieces {
             text += &piece.to_line().map_err(|_| Error::Internal("the list of pieces cannot be written"))?;
         }
-        file.write_all(text.as_bytes()).map_err(|e| sys::Error::new("write", at.path(), e))?;
+        durable::write_all(&file, &at.path(), text.as_bytes())?;
         let digest = Digest(Sha256::digest(&text).into());
         self.record(pieces::FILE.as_bytes(), text.len() as u64, digest, Original::ours(self.now));
         Ok(())

@@ -92,7 +92,7 @@ fn is_full(delivery: &mut Delivery<'_>, config: &config::Logs, point: &HandoverP
     );
     let fix = look_at_sink(delivery.channel);
     let subject = delivery.subject();
-    delivery.find(Finding::new(Kind::HandoverPointFull, subject, text).with_fix(fix));
+    delivery.find(Finding::new(Kind::LogsFull, subject, text).with_fix(fix));
     Ok(true)
 }
 

@@ -147,3 +147,30 @@ fn one_session_writes_at_a_time_and_halves_that_are_nobodys_go() {
     home.point.begin(&other, &home.announced(), later).unwrap();
     assert_eq!(home.point.list().unwrap().1, [other]);
 }
+
+#[test]
+fn a_third_delivery_beside_two_that_are_half_done_is_refused_and_leaves_nothing() {
+    let home = Home::new();
+    let now = crate::sys::clock::now();
+    let begin = |id: &str| home.point.begin(&id.parse().unwrap(), &home.announced(), now);
+    begin("20261123T030000Z").unwrap();
+    begin("20261123T040000Z").unwrap();
+    let before = home.names();
+    let refused = begin("20261123T050000Z").unwrap_err();
+    assert!(matches!(&refused, Refusal::TooMany(others) if others.len() == 2), "{refused}");
+    assert_eq!(home.names(), before);
+    // Those go on.
+    begin("20261123T040000Z").unwrap();
+    std::fs::remove_dir_all(home.path(".incoming-20261123T030000Z")).unwrap();
+    begin("20261123T050000Z").unwrap();
+}
+
+#[test]
+fn what_is_sent_beyond_what_was_announced_is_noticed_in_bytes_and_in_names() {
+    let announced = Announced { seal: Sample::new(ID, 1, &[]).seal, bytes: 10 << 20, entries: 100 };
+    assert!(!announced.is_exceeded((12 << 20, 120)), "half files and rounding are allowed for");
+    assert!(announced.is_exceeded((30 << 20, 100)));
+    assert!(announced.is_exceeded((1 << 20, 1000)));
+    let all = Announced { bytes: u64::MAX, entries: u64::MAX, ..announced };
+    assert!(!all.is_exceeded((u64::MAX, 1)));
+}

@@ -14,6 +14,7 @@ use super::{
     decide::surplus,
     hold::{Changing, is_read},
     id_of, owned, receipt_in,
+    recover::sweep,
     reject::elements_ok,
 };
 use crate::{
@@ -128,6 +129,38 @@ impl HandoverPoint {
         Ok(())
     }
 
+    /// Whether giving a waiting generation up would lose something: no younger one here, waiting or accepted, holds a good
+    /// copy of each element that is good in it. Logs are in no other generation. `None` if it does not wait.
+    pub fn is_only_copy(&self, id: &GenerationId) -> Result<Option<bool>> {
+        let changing = self.changing()?;
+        let waiting = self.list_waiting(&changing)?.items;
+        let Some(at) = waiting.iter().position(|w| w.found.id() == id) else { return Ok(None) };
+        let one = &waiting[at].found;
+        if one.generation.channel == Channel::Logs {
+            return Ok(Some(true));
+        }
+        let stored = self.list_stored(&changing)?.items;
+        let younger = waiting[at + 1..].iter().filter(|w| w.rejected.is_none()).map(|w| &w.found);
+        let accepted = stored.iter().map(|s| &s.found);
+        let accepted = accepted.filter(|s| {
+            s.generation.lineage == one.generation.lineage && s.generation.sequence > one.generation.sequence
+        });
+        let held: BTreeSet<_> = younger.chain(accepted).flat_map(elements_ok).collect();
+        Ok(Some(!elements_ok(one).is_subset(&held)))
+    }
+
+    /// Gives up a generation that waits and will never be fetched: it is condemned, and can be taken back. False if
+    /// somebody reads it now, or it does not wait.
+    pub fn discard(&self, id: &GenerationId, why: &str, now: Timestamp) -> Result<bool> {
+        let changing = self.changing()?;
+        let Some(dir) = self.outgoing.open_dir_if_any(id)? else { return Ok(false) };
+        if is_read(&dir)? {
+            return Ok(false);
+        }
+        self.condemn(&self.outgoing, &Found::load(&dir, id)?, why, now, &changing)?;
+        Ok(true)
+    }
+
     /// Notes why, then moves a generation to `condemned/`. A folder of that name there can only be an older copy of the
     /// same generation (a provider's copy brought it back): it makes way.
     pub(super) fn condemn(
@@ -138,8 +171,9 @@ impl HandoverPoint {
         now: Timestamp,
         _: &Changing,
     ) -> Result<()> {
-        let id = found.id();
-        self.write_note(&from.open_dir(id)?, why, now)?;
+        let (id, dir) = (found.id(), from.open_dir(found.id())?);
+        sweep(&dir)?;
+        self.write_note(&dir, why, now)?;
         if let Some(there) = self.condemned.open_dir_if_any(id)? {
             match Found::load(&there, id) {
                 Ok(other) if other.seal != found.seal => return Err(Error::OtherSeal { id: id.clone() }),

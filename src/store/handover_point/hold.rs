@@ -4,7 +4,7 @@ use super::{HandoverPoint, Place};
 use crate::{
     manifest::GenerationId,
     store::{Found, Result},
-    sys::{self, Dir, lock},
+    sys::{self, Dir, lock, users},
 };
 
 /// A generation that is kept from being condemned as long as this lives. The lock goes with the open folder: a program
@@ -37,7 +37,10 @@ impl HandoverPoint {
             let Some(dir) = parent.open_dir_if_any(id)? else { continue };
             let found = Found::load(&dir, id)?;
             // Whoever condemns holds the lock on changes, so nobody holds this folder exclusively for long.
-            wait_for(&dir, || lock::try_shared_on(&dir, dir.path()))?;
+            if !wait_for(ATTEMPTS, || lock::try_shared_on(&dir, dir.path()))? {
+                let why = std::io::Error::other("another process has held it for half a minute");
+                return Err(sys::Error::new("lock", dir.path(), why).into());
+            }
             return Ok(Some(Held { dir, found, place }));
         }
         Ok(None)
@@ -45,9 +48,28 @@ impl HandoverPoint {
 
     /// Waits until no other process changes places.
     pub(super) fn changing(&self) -> Result<Changing> {
+        self.changing_within(ATTEMPTS)
+    }
+
+    /// The same with a number of attempts. What a gate does under this lock takes moments, so a process of the transport
+    /// user that keeps it is frozen, or no gate: root ends it. Cut like that, a gate's work is done or not done, as ever.
+    pub(super) fn changing_within(&self, attempts: u32) -> Result<Changing> {
         // A new open file description: locks belong to those, and two threads must exclude each other too.
         let dir = self.outgoing.open_dir(".")?;
-        wait_for(&dir, || lock::try_exclusive_on(&dir, dir.path()))?;
+        let held = || lock::try_exclusive_on(&dir, dir.path());
+        if !wait_for(attempts, held)? {
+            let uid = self.owner.uid;
+            let freed = users::is_root()
+                && uid != 0
+                && wait_for(attempts, || {
+                    lock::end_holders(&dir, uid);
+                    held()
+                })?;
+            if !freed {
+                let why = std::io::Error::other("another handover process has held it for half a minute");
+                return Err(sys::Error::new("lock", dir.path(), why).into());
+            }
+        }
         Ok(Changing { _lock: dir })
     }
 }
@@ -60,17 +82,16 @@ impl Held {
     }
 }
 
-/// Waits until an attempt at a lock succeeds; a lock that nobody gives back is an error after half a minute.
-fn wait_for(dir: &Dir, attempt: impl Fn() -> sys::Result<bool>) -> Result<()> {
-    for _ in 0..ATTEMPTS {
+/// Waits until an attempt at a lock succeeds; false if it never did.
+fn wait_for(attempts: u32, attempt: impl Fn() -> sys::Result<bool>) -> Result<bool> {
+    for _ in 0..attempts {
         if attempt()? {
-            return Ok(());
+            return Ok(true);
         }
         sys::signals::check()?;
         std::thread::sleep(PATIENCE);
     }
-    let why = std::io::Error::other("another handover process has held it for half a minute");
-    Err(sys::Error::new("lock", dir.path(), why).into())
+    Ok(false)
 }
 
 /// Whether somebody reads a generation. Asking takes the lock for a moment, which only those who hold the lock on

@@ -14,8 +14,8 @@ use crate::{
 /// Something that `create` did or would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// The folder is made.
-    Make(PathBuf),
+    /// The folder is made, with this mode, and is whose.
+    Make(PathBuf, u32, &'static str),
     /// The folder is given to this user and group.
     Owner(PathBuf, u32, u32),
     /// The folder gets this mode.
@@ -26,7 +26,7 @@ impl std::fmt::Display for Change {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let path = |p: &Path| show(p.as_os_str().as_encoded_bytes());
         match self {
-            Self::Make(p) => write!(f, "make the folder {}", path(p)),
+            Self::Make(p, mode, whose) => write!(f, "make the folder {} ({whose}, {mode:04o})", path(p)),
             Self::Owner(p, uid, gid) => write!(f, "give {} to user {uid}, group {gid}", path(p)),
             Self::Mode(p, mode) => write!(f, "set the mode of {} to {mode:04o}", path(p)),
         }
@@ -45,6 +45,14 @@ enum Whose {
 }
 
 impl Whose {
+    /// Whose it is, for people.
+    fn words(self) -> &'static str {
+        match self {
+            Self::Private | Self::Readable => "root's",
+            Self::Transport => "the transport user's",
+        }
+    }
+
     fn mode(self) -> RawMode {
         if self == Self::Readable { 0o750 } else { 0o700 }
     }
@@ -145,7 +153,7 @@ fn arrange(home: &Path, channel: Channel, owner: Option<(u32, u32)>, dry: bool) 
                 let dir = look(home, name)?;
                 arranging.folder(&path, dir, whose, || home.create_dir(name, 0o700))?;
             }
-            None => arranging.changes.push(Change::Make(path)),
+            None => arranging.changes.push(Change::Make(path, whose.mode(), whose.words())),
         }
     }
     match there {
@@ -174,7 +182,7 @@ impl Arranging {
         let (dir, made) = match dir {
             Some(dir) => (dir, false),
             None => {
-                self.changes.push(Change::Make(path.to_path_buf()));
+                self.changes.push(Change::Make(path.to_path_buf(), mode, whose.words()));
                 if self.dry {
                     return Ok(None);
                 }

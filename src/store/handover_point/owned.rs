@@ -3,7 +3,6 @@
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
-    io::Write as _,
     os::unix::ffi::OsStrExt as _,
 };
 
@@ -13,6 +12,7 @@ use crate::sys::{Dir, Error, Result, durable, random};
 
 /// Writes a whole file under a temporary name, gives it away, syncs it, renames it over the old one and syncs the
 /// folder. After a cut there is the old content or the new, and perhaps a name that [`is_temporary`].
+#[track_caller]
 pub(super) fn write(
     dir: &Dir,
     name: impl AsRef<OsStr>,
@@ -24,8 +24,10 @@ pub(super) fn write(
     let mut temporary = OsString::from(".");
     temporary.push(name);
     temporary.push(format!(".{}", random::hex(6)?));
-    let written =
-        fill(dir, &temporary, bytes, mode, owner).and_then(|()| durable::replace(dir, &temporary, name));
+    let mut written = fill(dir, &temporary, bytes, mode, owner);
+    if written.is_ok() {
+        written = durable::replace(dir, &temporary, name);
+    }
     if written.is_err() && durable::unlink_draft(dir, &temporary).is_err() {
         // The first error says what is wrong; the left-over is swept at the next start.
     }
@@ -33,6 +35,7 @@ pub(super) fn write(
 }
 
 /// Writes a new file and syncs it, without any rename: for drafts, which are published as a whole.
+#[track_caller]
 pub(super) fn fill(
     dir: &Dir,
     name: &OsStr,
@@ -40,8 +43,8 @@ pub(super) fn fill(
     mode: RawMode,
     owner: Option<(u32, u32)>,
 ) -> Result<()> {
-    let mut file = dir.create_file(name, 0o600)?;
-    file.write_all(bytes).map_err(|e| Error::new("write", dir.join(name), e))?;
+    let file = dir.create_file(name, 0o600)?;
+    durable::write_all(&file, &dir.join(name), bytes)?;
     give(&file, dir, name, owner)?;
     rustix::fs::fchmod(&file, Mode::from(mode))
         .map_err(|e| Error::new("set the mode of", dir.join(name), e))?;

@@ -76,7 +76,10 @@ fn a_home_that_was_cut_short_or_changed_is_put_right() {
         texts[0].starts_with("set the mode of ") && texts[0].ends_with("/collecting to 0700"),
         "{texts:?}"
     );
-    assert!(texts[1].starts_with("make the folder ") && texts[1].ends_with("/store"), "{texts:?}");
+    assert!(
+        texts[1].starts_with("make the folder ") && texts[1].ends_with("/store (the transport user's, 0700)"),
+        "{texts:?}"
+    );
     assert_eq!(HandoverPoint::create(&home.path(), Channel::Data, owner()).unwrap(), plan);
     home.reopened();
 }
@@ -649,6 +652,46 @@ fn one_process_changes_places_at_a_time() {
         drop(changing);
         assert!(matches!(other.join().unwrap(), Acceptance::Accepted(_)));
     });
+}
+
+#[test]
+fn a_transport_user_who_never_gives_the_lock_back_stops_no_collector() {
+    let home = home(Channel::Data);
+    let sealed = home.seal(1);
+    let Some((uid, gid)) = owner() else { return };
+    let outgoing = home.folder.path().join("home/transport-outgoing");
+    let holder = |uid: u32, gid: u32| {
+        let mut command = std::process::Command::new("setpriv");
+        command.args([format!("--reuid={uid}"), format!("--regid={gid}")]).args([
+            "--clear-groups",
+            "--",
+            "flock",
+        ]);
+        // It holds the lock, and so does its child.
+        command.arg(&outgoing).args(["sleep", "1000"]);
+        let child = command.spawn().unwrap();
+        let dir = Dir::open(&outgoing).unwrap();
+        while crate::sys::lock::try_exclusive_on(&dir, dir.path()).unwrap() {
+            rustix::fs::flock(&dir, rustix::fs::FlockOperation::Unlock).unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        child
+    };
+    let mut hacked = holder(uid, gid);
+    drop(home.point.changing_within(10).unwrap());
+    assert!(!hacked.wait().unwrap().success());
+    assert!(matches!(accept(&home, &sealed), Acceptance::Accepted(_)));
+    // Root's own are waited for, and never ended.
+    let mut ours = holder(0, 0);
+    let refused = home.point.changing_within(10).err().unwrap();
+    assert!(refused.to_string().contains("has held it for half a minute"), "{refused}");
+    assert!(ours.try_wait().unwrap().is_none());
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", ours.id())).unwrap();
+    ours.kill().unwrap();
+    ours.wait().unwrap();
+    for child in children.split_whitespace() {
+        assert!(std::process::Command::new("kill").arg(child).status().unwrap().success());
+    }
 }
 
 #[test]

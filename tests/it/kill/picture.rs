@@ -12,45 +12,121 @@ use serde_json::Value;
 
 use crate::harness::{Lab, names};
 
-/// Folders that hold generations.
-const PLACES: [&str; 5] =
-    ["home/transport-outgoing", "home/store", "home/condemned", "sink/store/shop", "sink/condemned/shop"];
+/// Folders of a home that hold generations.
+const PLACES: [&str; 5] = ["transport-outgoing", "store", "condemned", "store/shop", "condemned/shop"];
 
 /// Path to what is there, or `status …` to a line of what it says.
 pub struct Picture(BTreeMap<String, String>);
 
 impl Picture {
     pub fn of(lab: &Lab) -> Self {
-        let plain = Plain::of(lab);
+        let picture = Self::of_homes(lab, &["home", "sink"], &["source", "sink"]);
+        assert!(picture.0.len() > 300, "{:#?}", picture.0);
+        picture
+    }
+
+    /// The same without the times that stand in manifests, where each world has its own: of what has been changed there.
+    pub fn without_times(lab: &Lab, homes: &[&str], roles: &[&str]) -> Self {
+        let mut picture = Self::of_homes(lab, homes, roles);
+        // What was noted for people decides nothing, and is dated.
+        picture.0.retain(|path, _| !path.ends_with("gate/history"));
+        for (path, what) in &mut picture.0 {
+            // The list of a log's pieces holds the time at which they were taken.
+            if path.ends_with(".pieces.jsonl") {
+                *what = "pieces".to_owned();
+            }
+            let is_plain = |word: &&str| !word.starts_with("time=");
+            let holds_pieces = path.starts_with("log");
+            let plain = |line: &str| match line.contains(".pieces.jsonl")
+                || (holds_pieces && line.starts_with("bytes = "))
+            {
+                true => "pieces".to_owned(),
+                false => line.split(' ').filter(is_plain).collect::<Vec<_>>().join(" "),
+            };
+            *what = what.lines().map(plain).collect::<Vec<_>>().join("\n");
+        }
+        picture
+    }
+
+    /// The application in a folder as it sees itself, and what a restore must not leave: of what it keeps, nothing.
+    pub fn of_application(lab: &Lab, folder: &str, state: &str) -> Self {
         let mut seen = BTreeMap::new();
-        for home in ["home", "sink"] {
+        let mut folders = vec![lab.path(folder)];
+        while let Some(at) = folders.pop() {
+            for entry in fs::read_dir(&at).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+                if name.starts_with(".handover-replaced-") {
+                    continue;
+                }
+                let meta = fs::symlink_metadata(&path).unwrap();
+                let what =
+                    if meta.is_dir() { "folder".to_owned() } else { fs::read_to_string(&path).unwrap() };
+                let links = if meta.is_dir() { 0 } else { meta.nlink() };
+                // The cache is shared with what is kept for as long as that is kept.
+                let links = if path.to_str().unwrap().contains("/cache/") { 0 } else { links };
+                let rights = format!("{:o} {}:{} {links}", meta.mode(), meta.uid(), meta.gid());
+                seen.insert(
+                    path.strip_prefix(lab.path("")).unwrap().to_str().unwrap().to_owned(),
+                    format!("{rights} {what}"),
+                );
+                if meta.is_dir() {
+                    folders.push(path);
+                }
+            }
+        }
+        for left in ["journal.json", "services-stopped.json"] {
+            if lab.path(state).join(left).exists() {
+                seen.insert(left.to_owned(), "a restore is not finished".to_owned());
+            }
+        }
+        Self(seen)
+    }
+
+    /// The same of these homes, and of what these roles say.
+    fn of_homes(lab: &Lab, homes: &[&str], roles: &[&str]) -> Self {
+        let plain = Plain::of(lab, homes);
+        let mut seen = BTreeMap::new();
+        for home in homes {
             let mut inodes = BTreeMap::new();
             plain.folder(&lab.path(home), &lab.path(""), &mut inodes, &mut seen);
         }
-        for role in ["source", "sink"] {
+        for role in roles {
             let status = lab.run(&[role, "status", "--json"]).exits(0).json();
             let text = serde_json::to_string_pretty(&plain.json(status)).unwrap();
             for (n, line) in text.lines().enumerate() {
                 seen.insert(format!("{role} status, line {n:03}"), line.to_owned());
             }
         }
-        assert!(seen.len() > 300, "{seen:#?}");
+        assert!(seen.len() > 30, "{seen:#?}");
         Self(seen)
+    }
+
+    /// What is other in another picture, a line for each.
+    pub fn differences(&self, found: &Self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for (path, what) in &self.0 {
+            match found.0.get(path) {
+                None => wrong.push(format!("missing: {path}: {what}")),
+                Some(other) if other != what => {
+                    let lines =
+                        other.lines().filter(|line| !what.contains(line)).collect::<Vec<_>>().join("\n");
+                    let instead =
+                        what.lines().filter(|line| !other.contains(line)).collect::<Vec<_>>().join("\n");
+                    wrong.push(format!("{path}: {lines}\n   instead of {instead}"));
+                }
+                Some(_) => {}
+            }
+        }
+        let extra = found.0.iter().filter(|(path, _)| !self.0.contains_key(*path));
+        wrong.extend(extra.map(|(path, what)| format!("too much: {path}: {what}")));
+        wrong
     }
 }
 
 /// Fails the test unless both are the same.
 pub fn compare(expected: &Picture, found: &Picture, when: &str) {
-    let mut wrong = Vec::new();
-    for (path, what) in &expected.0 {
-        match found.0.get(path) {
-            None => wrong.push(format!("missing: {path}: {what}")),
-            Some(other) if other != what => wrong.push(format!("{path}: {other}\n   instead of {what}")),
-            Some(_) => {}
-        }
-    }
-    let extra = found.0.iter().filter(|(path, _)| !expected.0.contains_key(*path));
-    wrong.extend(extra.map(|(path, what)| format!("too much: {path}: {what}")));
+    let mut wrong = expected.differences(found);
     wrong.truncate(20);
     assert!(wrong.is_empty(), "cut in {when}, run again, and other than uncut:\n{}", wrong.join("\n"));
 }
@@ -61,16 +137,17 @@ struct Plain {
 }
 
 impl Plain {
-    fn of(lab: &Lab) -> Self {
+    fn of(lab: &Lab, homes: &[&str]) -> Self {
         let mut sequences = BTreeMap::new();
         let mut replace = Vec::new();
-        for place in PLACES {
-            for id in names(&lab.path(place)) {
-                let Ok(text) = fs::read_to_string(lab.path(place).join(&id).join("generation.toml")) else {
+        let places = homes.iter().flat_map(|home| PLACES.map(|place| lab.path(home).join(place)));
+        for place in places {
+            for id in names(&place) {
+                let Ok(text) = fs::read_to_string(place.join(&id).join("generation.toml")) else {
                     continue;
                 };
                 let table: toml::Table = text.parse().unwrap();
-                sequences.insert(table["sequence"].as_integer().unwrap(), id);
+                sequences.insert(id, table["sequence"].as_integer().unwrap());
                 replace.push((Digest::of(text.as_bytes()).to_string(), "<seal>".to_owned()));
                 replace.push((table["lineage"].as_str().unwrap().to_owned(), "<lineage>".to_owned()));
             }
@@ -79,7 +156,7 @@ impl Plain {
         replace.push((root.to_str().unwrap().trim_end_matches('/').to_owned(), "<lab>".to_owned()));
         // `…Z-2` before `…Z`, which is the beginning of it.
         let mut ids: Vec<(String, String)> =
-            sequences.into_iter().map(|(sequence, id)| (id, format!("<generation {sequence}>"))).collect();
+            sequences.into_iter().map(|(id, sequence)| (id, format!("<generation {sequence}>"))).collect();
         ids.sort_by_key(|(id, _)| std::cmp::Reverse(id.len()));
         replace.extend(ids);
         Self { replace }

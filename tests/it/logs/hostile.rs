@@ -114,3 +114,44 @@ fn a_file_of_holes_and_one_that_unpacks_without_end_stop_no_other_log() {
     assert!(said.contains("holes.log: it is nearly all holes"), "{said}");
     assert_eq!((logs.cat("app.log"), logs.cat("z.log")), ("1\n".to_owned(), "2\n".to_owned()));
 }
+
+#[test]
+fn a_packed_log_without_room_is_not_unpacked_again_until_it_or_the_room_is_another() {
+    let lab = Lab::new();
+    let disk = Disk::new(lab.path("logs"));
+    let logs = Logs::of(lab, "");
+    let disk = disk; // It goes before the lab.
+    let text = logs.0.text("handover.toml").replace("reserve = \"0B\"", "reserve = \"64MiB\"");
+    logs.0.config_text(&text);
+    fs::File::create(logs.path("bomb.log")).unwrap().set_len(400 << 20).unwrap();
+    logs.pack("gzip", "bomb.log");
+    // The times of the file must be at rest before it can be known again.
+    crate::harness::settle();
+    let unpacked = || {
+        let cursor: serde_json::Value =
+            serde_json::from_str(&logs.0.text("state/source/logs/cursor")).unwrap();
+        let all = cursor["too_large"].as_array().unwrap();
+        all.iter().map(|one| one["unpacked"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    let fails = |logs: &Logs| {
+        let said = findings(&logs.run(3), "failed").concat();
+        assert!(said.contains("bomb.log.gz: larger than the room that is left"), "{said}");
+    };
+    logs.write("app.log", "1\n");
+    fails(&logs);
+    let first = unpacked();
+    assert!(first.len() == 1 && first[0] > 64 << 20, "{first:?}");
+    // With less room, another attempt would have come less far.
+    fs::write(disk.0.join("stranger"), vec![1; 40 << 20]).unwrap();
+    logs.append("app.log", "2\n");
+    fails(&logs);
+    fails(&logs);
+    assert_eq!(unpacked(), first, "it was unpacked again");
+    // Another file in its place is looked at.
+    fs::remove_file(logs.path("bomb.log.gz")).unwrap();
+    logs.write("bomb.log", "harmless\n");
+    logs.pack("gzip", "bomb.log");
+    logs.collect();
+    assert_eq!(unpacked(), [0_u64; 0]);
+    assert_eq!((logs.cat("app.log"), logs.cat("bomb.log")), ("1\n2\n".to_owned(), "harmless\n".to_owned()));
+}

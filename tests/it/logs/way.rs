@@ -78,7 +78,7 @@ fn a_full_handover_point_drops_no_log_and_says_so() {
     logs.append("app.log", "3\n");
     let cursor = fs::read(logs.0.path("state/source/logs/cursor")).unwrap();
     let report = logs.run(4);
-    let said = findings(&report, "handover-point-full").concat();
+    let said = findings(&report, "logs-full").concat();
     assert!(said.contains("max_waiting = 2") && said.contains("handover logsink"), "{said}");
     assert!(report["logs"].is_null());
     assert_eq!(fs::read(logs.0.path("state/source/logs/cursor")).unwrap(), cursor);

@@ -42,6 +42,15 @@ fn a_drill_of_a_part_is_no_drill_of_the_whole_and_ends_no_alarm() {
     let host = host_with_mail(STEPS, "broken");
     drill(&host, &[]).exits(3).says(&["CANNOT be restored"]);
     assert_eq!(mails(&host), 1);
+    let mail = host.lab.text("mails");
+    assert!(mail.contains("drill failed") && mail.contains("restore drill"), "{mail}");
+    let status = host.lab.run(&["source", "status"]);
+    assert!(
+        status.out.contains("last drill: ") && status.out.contains("COULD NOT be restored"),
+        "{status:?}"
+    );
+    let nagios = host.lab.run(&["source", "status", "--nagios"]).exits(2);
+    assert!(nagios.out.contains("the last drill failed") && nagios.out.contains("drill_age'="), "{nagios:?}");
     drill(&host, &["--element", "www"]).exits(0).says(&["www", "can be restored"]);
     record_says(&host, "ok = false");
     assert_eq!(mails(&host), 1, "{}", host.lab.text("mails"));
@@ -101,4 +110,30 @@ fn a_drill_leaves_the_reserve_to_the_application() {
 fn a_scratch_target_that_is_left_behind_is_named_beside_what_went_wrong_before() {
     let host = host_with_mail(&STEPS.replace("rm -rf", "false"), "broken");
     drill(&host, &[]).exits(3).says(&["probe failed", "live_handover_", "left behind", "discard failed"]);
+}
+
+#[test]
+fn what_a_drill_that_was_killed_left_is_removed_by_the_next_and_that_is_said() {
+    let waits = "\"[ ! -e {lab}/slow ] || { touch {lab}/in; while [ -e {lab}/in ]; do sleep 0.05; done; }; echo probe";
+    let host = host(&STEPS.replace("\"echo probe", waits), "good old");
+    fs::write(host.lab.path("slow"), "").unwrap();
+    let from = host.lab.path("home/restore");
+    let mut child =
+        host.lab.handover(&["restore", "drill", "--from", from.to_str().unwrap()]).spawn().unwrap();
+    while !host.lab.path("in").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it probed");
+        thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fs::remove_file(host.lab.path("slow")).unwrap();
+    fs::remove_file(host.lab.path("in")).unwrap();
+    let left = names(&host.lab.path("databases"));
+    assert_eq!(left.len(), 2, "{left:?}");
+    let scratch = left.iter().find(|name| *name != "live").unwrap();
+    drill(&host, &[]).exits(0).says(&["the drill of", "was cut", &format!("discarded {scratch}")]);
+    assert_eq!(names(&host.lab.path("databases")), ["live"]);
+    assert!(names(&host.lab.path("home/restored")).is_empty());
+    assert!(!host.lab.path("state/restore/drilling.json").exists());
+    drill(&host, &[]).exits(0);
 }

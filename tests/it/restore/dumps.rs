@@ -161,7 +161,7 @@ fn a_dump_with_the_right_hashes_that_does_not_work_is_green_when_verified_and_re
     let report =
         host.lab.run(&["restore", "drill", "--json", "--from", from.to_str().unwrap()]).exits(3).json();
     assert_eq!(report["ok"], false, "{report:#}");
-    assert!(findings(&report, "failed")[0].contains("db: db: probe failed"), "{report:#}");
+    assert!(findings(&report, "drill")[0].contains("db: db: probe failed"), "{report:#}");
     assert_eq!(databases(&host), ["live"]);
     let next = host.collect();
     assert!(fs::read_to_string(host.waiting(&next).join("generation.toml")).unwrap().contains("ok = false"));
@@ -177,7 +177,7 @@ fn a_drill_of_what_was_not_made_here_is_refused() {
 }
 
 /// A restore that was killed while it promoted; the promotion did nothing. Gives the id.
-fn cut_promotion() -> (Host, String) {
+pub(super) fn cut_promotion() -> (Host, String) {
     let waits = "promote = [\"sh\", \"-c\", \"[ ! -e {lab}/cut ] || { touch {lab}/in; while [ -e {lab}/in ]; do sleep 0.05; done; exit 1; }; ";
     let host = host(&STEPS.replace("promote = [\"sh\", \"-c\", \"", waits), "good old");
     let id = names(&host.lab.path("home/restore")).remove(0);

@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Command};
 use super::{Host, copy};
 use crate::harness::{names, settle};
 
-fn tar(host: &Host, args: &[&str]) {
+pub(super) fn tar(host: &Host, args: &[&str]) {
     let status = Command::new("tar").args(args).current_dir(host.lab.path("")).status().unwrap();
     assert!(status.success(), "{args:?}");
 }

@@ -54,7 +54,13 @@ fn a_file_damaged_at_the_handover_point_is_rejected_read_afresh_and_then_taken()
     assert_eq!(report["sources"][0]["accepted"], serde_json::json!([second]));
     assert_eq!(fs::read(lab.restore(0).join("file")).unwrap(), b"content of the file");
     assert_eq!(lab.waiting(), [""; 0], "what was rejected is done with");
-    lab.run(&["sink", "quarantine", "drop", "shop"]).exits(0);
+    // Nobody sits at a terminal, so nobody is asked, and nothing goes.
+    let drop = ["sink", "quarantine", "drop", "shop"];
+    lab.run(&drop).exits(2).says(&["nobody agreed", "--yes", &first]);
+    lab.run(&[&drop[..], &["--dry-run"]].concat()).exits(0).says(&["would be removed"]);
+    assert_eq!(names(&lab.path("sink/quarantine/shop")), [first.as_str()]);
+    let dropped = lab.run(&[&drop[..], &["--yes", "--json"]].concat()).exits(0).json();
+    assert_eq!((&dropped[0]["id"], &dropped[0]["action"]), (&first.as_str().into(), &"drop".into()));
     assert_eq!(lab.run(&["sink", "quarantine", "list", "--json"]).json(), serde_json::json!([]));
     lab.source(0);
     lab.sink(0);
@@ -74,7 +80,9 @@ fn what_was_put_aside_is_fetched_again_when_asked_for() {
     let report = lab.sink(13);
     assert!(findings(&report, "quarantined").concat().contains("`quarantine retry shop`"), "{report:#}");
     fs::remove_file(&rejection).unwrap();
-    lab.run(&["sink", "quarantine", "retry", "shop"]).exits(0);
+    lab.run(&["sink", "quarantine", "retry", "shop", "--dry-run"]).exits(0).says(&["would be taken back"]);
+    assert_eq!(names(&lab.path("sink/quarantine/shop")), [first.as_str()]);
+    lab.run(&["sink", "quarantine", "retry", "shop"]).exits(0).says(&["was taken back"]);
     lab.sink(0);
     assert_eq!(names(&lab.path("sink/store/shop")), [first]);
 }

@@ -32,6 +32,12 @@ fn ls_shows_what_is_in_a_generation_and_no_name_reaches_the_terminal_raw() {
     assert_eq!(of("/c")["digest"].as_str().unwrap().len(), 64);
     let ran = lab.run(&["sink", "ls", "shop", &second, &format!("{tree}/a")]).exits(0);
     assert_eq!(ran.out.lines().count(), 1);
+    // A path without a generation is one in the newest.
+    let ran = lab.run(&["sink", "ls", "shop", &format!("{tree}/b")]).exits(0);
+    assert_eq!(ran.out.lines().count(), 1);
+    assert_eq!(lab.run(&["sink", "ls", "shop", &second, &format!("{tree}/b")]).exits(0).out, ran.out);
+    lab.run(&["sink", "ls", "shop", tree, tree]).exits(2).says(&["two paths"]);
+    lab.run(&["sink", "ls", "shop", "nonsense"]).exits(2);
     lab.run(&["sink", "ls", "shop", "20200101T000000Z"]).exits(2).says(&["handover sink list shop"]);
 }
 

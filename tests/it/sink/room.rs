@@ -5,10 +5,10 @@ use std::{fs, path::PathBuf, process::Command};
 use crate::harness::{Lab, TREE, findings, id_of, names};
 
 /// A small file system in memory at the sink's home.
-struct Disk(PathBuf);
+pub struct Disk(PathBuf);
 
 impl Disk {
-    fn new(lab: &Lab, size: &str) -> Self {
+    pub fn new(lab: &Lab, size: &str) -> Self {
         let at = lab.path("sink");
         fs::create_dir_all(&at).unwrap();
         let options = format!("size={size},mode=0700");

@@ -152,6 +152,7 @@ fn try_all(name: &str, parse: fn(&[u8]) -> bool) {
         corpus.len(),
         rounds(name)
     );
+    crate::proof::proof("parsers: inputs", corpus.len() + rounds(name), 0);
     assert!(taken > 0 && taken < rounds(name), "{taken}");
 }
 

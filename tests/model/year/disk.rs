@@ -205,7 +205,7 @@ impl World {
             prover.received(&path);
         }
         prover.finish().unwrap();
-        match planned.check(&effort).unwrap().commit("vault", now).unwrap() {
+        match planned.check(&effort).unwrap().commit("vault", now, Default::default()).unwrap() {
             Committed::New(stored) | Committed::Already(stored) => stored,
         }
     }
@@ -271,5 +271,6 @@ fn months_on_the_real_stores_lose_nothing_and_stay_bounded() {
     }
     let (sealed, let_go) = (world.sealed.len(), world.let_go.len());
     println!("{runs} runs: {sealed} sealed, {fetched} fetched, {let_go} let go");
+    crate::proof::proof("a simulated year: runs on real stores", runs, 0);
     assert!(fetched > 40 && let_go > 20, "too little has happened");
 }

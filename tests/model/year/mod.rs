@@ -218,6 +218,7 @@ fn live(year: Year, years: i64) {
     // Beside what is counted and what is young: damaged ones, and what a wrong clock made young for its time.
     let bound = u64::from(counted) + 2 * young + 100;
     assert!(sink.most as u64 <= bound, "{}: {} were stored", year.name, sink.most);
+    crate::proof::proof("a simulated year: hours", usize::try_from(years * HOURS_OF_A_YEAR).unwrap(), 0);
     assert!(sink.condemned > 100 && lasted > 100, "too little has happened");
 }
 

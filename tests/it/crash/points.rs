@@ -1,0 +1,264 @@
+//! Death at every step, and an error at every step.
+#![expect(clippy::print_stdout, reason = "whoever runs the test wants to see how much was tried")]
+
+use std::{
+    os::unix::process::ExitStatusExt as _,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Instant,
+};
+
+use super::{
+    is_long,
+    steps::{self, Step, by_name, chosen, told, traced},
+    verbs::{ALL, Verb},
+    world::{World, ran},
+};
+use crate::{
+    harness::Ran,
+    kill::{nothing_is_left_of, picture::Picture},
+    proof::proof,
+};
+
+const ERRORS: [&str; 4] = ["ENOSPC", "EIO", "EDQUOT", "EROFS"];
+
+/// As many worlds are tried at a time.
+const AT_A_TIME: usize = 2;
+
+/// A step, and what befalls it.
+struct Case {
+    name: String,
+    step: Step,
+    action: &'static str,
+}
+
+/// The steps of a run that nothing befalls, and the states after it and after the next.
+struct Uncut {
+    steps: Vec<(String, Vec<Step>)>,
+    states: [Picture; 2],
+}
+
+fn uncut(verb: &Verb, world: &World) -> Uncut {
+    world.reset();
+    (verb.ready)(world);
+    let ran = ran(traced(&world.lab, &mut (verb.command)(world)));
+    assert!(verb.good.contains(&ran.code), "{}: {ran:?}", verb.name);
+    let steps = by_name(&told(&world.lab), &world.lab.path(""));
+    // Once it is all that runs that night, and once it runs twice.
+    (verb.later)(world);
+    let once = (verb.picture)(world);
+    world.reset();
+    (verb.ready)(world);
+    verb.again(world, "uncut");
+    verb.again(world, "uncut");
+    (verb.later)(world);
+    Uncut { steps, states: [once, (verb.picture)(world)] }
+}
+
+fn verb(name: &str) -> &'static Verb {
+    ALL.iter().find(|verb| verb.name == name).unwrap()
+}
+
+/// Tries all cases, some at a time, each in a world of its own.
+fn try_all(verb: &Verb, cases: &[Case], one: &(dyn Fn(&Verb, &World, &Uncut, &Case) + Sync)) {
+    let (next, begun) = (AtomicUsize::new(0), Instant::now());
+    let failed = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                let world = (verb.world)();
+                let uncut = uncut(verb, &world);
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let tried = std::panic::AssertUnwindSafe(|| {
+                        world.reset();
+                        (verb.ready)(&world);
+                        one(verb, &world, &uncut, case);
+                    });
+                    if let Err(why) = std::panic::catch_unwind(tried) {
+                        let text = why.downcast_ref::<String>().cloned().unwrap_or_default();
+                        failed
+                            .lock()
+                            .unwrap()
+                            .push(format!("{} at {} ({}): {text}", case.action, case.name, case.step.line));
+                    }
+                }
+            });
+        }
+    });
+    println!("{}: {} cases in {:?}", verb.name, cases.len(), begun.elapsed());
+    let failed = failed.into_inner().unwrap();
+    let layer = format!(
+        "{} at each step: {}",
+        if cases[0].action.starts_with("kill") { "killed" } else { "an error" },
+        verb.name
+    );
+    proof(&layer, cases.len(), failed.len());
+    assert!(failed.is_empty(), "{} of {}:\n{}", failed.len(), cases.len(), failed.join("\n\n"));
+}
+
+/// All that is left to do is done, and it ends as if nothing had been.
+fn ends_alike(verb: &Verb, world: &World, uncut: &Uncut, when: &str) {
+    verb.again(world, when);
+    (verb.later)(world);
+    let found = (verb.picture)(world);
+    let mut differences = uncut.states.each_ref().map(|state| state.differences(&found));
+    differences.sort_by_key(Vec::len);
+    let mut least = std::mem::take(&mut differences[0]);
+    least.truncate(12);
+    assert!(
+        least.is_empty(),
+        "run again it ends otherwise than a run that nothing befell:\n{}",
+        least.join("\n")
+    );
+}
+
+fn dies(verb: &Verb, world: &World, uncut: &Uncut, case: &Case) {
+    let before = world.whole("before");
+    let mut command = (verb.command)(world);
+    let output = traced(&world.lab, &mut command)
+        .env("HANDOVER_FAULT", case.step.fault(case.action))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.signal(), Some(9), "it did not come to that step: {:?}", Ran::new(&output));
+    nothing_is_left_of(&world.lab);
+    world.keeps_the_promise(&before, "at once");
+    ends_alike(verb, world, uncut, "after death");
+    world.keeps_the_promise(&before, "after the next run");
+}
+
+fn fails(verb: &Verb, world: &World, uncut: &Uncut, case: &Case) {
+    let before = world.whole("before");
+    let mut command = (verb.command)(world);
+    let ran = ran(traced(&world.lab, &mut command).env("HANDOVER_FAULT", case.step.fault(case.action)));
+    let hit = told(&world.lab).iter().any(|step| step.result == "!");
+    assert!(hit, "it did not come to that step: {ran:?}");
+    let said = format!("{}\n{}", ran.out, ran.err);
+    assert!(verb.failed.contains(&ran.code), "it ended with {}:\n{said}", ran.code);
+    assert!(!said.contains("panicked"), "{said}");
+    if ran.code != 0 && ran.code != 4 {
+        let place = case.step.paths.last().unwrap();
+        let known =
+            place.ancestors().take(3).filter_map(|p| p.file_name()).map(|n| n.to_string_lossy().into_owned());
+        let known: Vec<String> = known.collect();
+        assert!(
+            known.iter().any(|name| said.contains(name.as_str())),
+            "nothing says where ({known:?}):\n{said}"
+        );
+    }
+    world.keeps_the_promise(&before, "at once");
+    if ran.code == 3 {
+        // What could be collected without that element was handed over; what is good comes with the next one.
+        verb.again(world, "after an error");
+        return world.keeps_the_promise(&before, "after the next run");
+    }
+    ends_alike(verb, world, uncut, "after an error");
+}
+
+fn killed_everywhere(name: &str) {
+    let verb = verb(name);
+    let world = (verb.world)();
+    let uncut = uncut(verb, &world);
+    steps::compare(verb.name, &uncut.steps);
+    drop(world);
+    let mut cases = Vec::new();
+    for (name, steps) in &uncut.steps {
+        cases.extend(chosen(steps, is_long()).into_iter().map(|step| Case {
+            name: name.clone(),
+            step,
+            action: "kill",
+        }));
+    }
+    let (name, last) =
+        uncut.steps.last().map(|(name, steps)| (name.clone(), steps.last().unwrap().clone())).unwrap();
+    cases.push(Case { name, step: last, action: "killed" });
+    println!("{}: {} points, {} deaths", verb.name, uncut.steps.len(), cases.len());
+    try_all(verb, &cases, &dies);
+}
+
+fn refused_everywhere(name: &str) {
+    let verb = verb(name);
+    let uncut = uncut(verb, &(verb.world)());
+    let mut cases = Vec::new();
+    for (n, (name, steps)) in uncut.steps.iter().enumerate() {
+        let iterations = if is_long() { steps.len() } else { 1 };
+        for step in &steps[..iterations] {
+            let many = if is_long() { ERRORS.len() } else { verb.errors };
+            let errors = (0..many).map(|k| ERRORS[(n + k) % ERRORS.len()]);
+            cases.extend(errors.map(|action| Case { name: name.clone(), step: step.clone(), action }));
+        }
+    }
+    try_all(verb, &cases, &fails);
+}
+
+#[test]
+fn source_killed_at_each_step() {
+    killed_everywhere("source");
+}
+
+#[test]
+fn source_of_logs_killed_at_each_step() {
+    killed_everywhere("source of logs");
+}
+
+#[test]
+fn source_of_logs_with_an_error_at_each_step() {
+    refused_everywhere("source of logs");
+}
+
+#[test]
+fn accept_killed_at_each_step() {
+    killed_everywhere("accept");
+}
+
+#[test]
+fn sink_killed_at_each_step() {
+    killed_everywhere("sink");
+}
+
+#[test]
+fn logsink_killed_at_each_step() {
+    killed_everywhere("logsink");
+}
+
+#[test]
+fn restore_killed_at_each_step() {
+    killed_everywhere("restore");
+}
+
+#[test]
+fn restore_with_an_error_at_each_step() {
+    refused_everywhere("restore");
+}
+
+#[test]
+fn prune_killed_at_each_step() {
+    killed_everywhere("prune");
+}
+
+#[test]
+fn source_with_an_error_at_each_step() {
+    refused_everywhere("source");
+}
+
+#[test]
+fn accept_with_an_error_at_each_step() {
+    refused_everywhere("accept");
+}
+
+#[test]
+fn sink_with_an_error_at_each_step() {
+    refused_everywhere("sink");
+}
+
+#[test]
+fn logsink_with_an_error_at_each_step() {
+    refused_everywhere("logsink");
+}
+
+#[test]
+fn prune_with_an_error_at_each_step() {
+    refused_everywhere("prune");
+}

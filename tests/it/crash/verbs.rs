@@ -1,0 +1,180 @@
+//! The verbs that are cut, each in a world in which it has something to do.
+
+use std::{path::PathBuf, process::Command};
+
+use super::world::{World, ran};
+use crate::{harness::Ran, kill::picture::Picture};
+
+/// A verb, and how it is tried.
+pub struct Verb {
+    pub name: &'static str,
+    /// So many of the four errors are tried at each step, by turns: fewer where a run takes long.
+    pub errors: usize,
+    /// A world that is saved where the verb has something to do.
+    pub world: fn() -> World,
+    /// What a world needs beyond that which a copy of it does not have.
+    pub ready: fn(&World),
+    pub command: fn(&World) -> Command,
+    /// How a run may end that nothing befell, and the next one.
+    pub good: &'static [i32],
+    /// How a run may end in which a step failed.
+    pub failed: &'static [i32],
+    /// Who else runs that night, and finishes what the gate on the source was cut in.
+    pub later: fn(&World),
+    pub picture: fn(&World) -> Picture,
+}
+
+impl Verb {
+    /// Runs it to its good end.
+    pub fn again(&self, world: &World, when: &str) -> Ran {
+        let ran = ran(&mut (self.command)(world));
+        assert!(
+            self.good.contains(&ran.code),
+            "{when}: the next run ended with {}\n{}\n{}",
+            ran.code,
+            ran.out,
+            ran.err
+        );
+        ran
+    }
+}
+
+fn nothing(_: &World) {}
+
+fn collect(world: &World) {
+    let ran = world.lab.run(&["source"]);
+    assert!([0, 4].contains(&ran.code), "{ran:?}");
+}
+
+pub const ALL: [Verb; 7] = [
+    RESTORE,
+    Verb {
+        name: "source",
+        errors: 2,
+        world: || {
+            let world = World::new("keep = 1");
+            world.without_logs();
+            world.save();
+            world
+        },
+        // Only files that this very copy has stored are linked.
+        ready: |world| {
+            world.lab.run(&["source"]).exits(0);
+            world.change("two");
+        },
+        command: |world| world.lab.handover(&["source", "--json"]),
+        good: &[0, 4],
+        failed: &[14, 3, 4, 0],
+        later: nothing,
+        picture: |world| Picture::without_times(&world.lab, &["home", "app"], &[]),
+    },
+    Verb {
+        name: "source of logs",
+        errors: 1,
+        world: || {
+            let world = World::new("keep = 1");
+            world.without_data();
+            world.change("two");
+            world.save();
+            world
+        },
+        ready: nothing,
+        command: |world| world.lab.handover(&["source", "--json"]),
+        good: &[0, 4],
+        failed: &[14, 3, 4, 0],
+        later: nothing,
+        picture: |world| Picture::without_times(&world.lab, &["logs", "app"], &[]),
+    },
+    Verb {
+        name: "accept",
+        errors: 4,
+        world: || {
+            let world = waiting("keep = 1");
+            world.receipt();
+            world
+        },
+        ready: nothing,
+        command: |world| world.accept(&receipt(world)),
+        good: &[0],
+        failed: &[99, 0],
+        later: nothing,
+        picture: |world| Picture::without_times(&world.lab, &["home", "app"], &[]),
+    },
+    Verb {
+        name: "sink",
+        errors: 2,
+        world: || waiting("keep = 1"),
+        ready: nothing,
+        command: |world| world.lab.handover(&["sink", "--json"]),
+        good: &[0],
+        failed: &[14, 3, 12, 0],
+        later: collect,
+        picture: |world| Picture::without_times(&world.lab, &["home", "sink"], &[]),
+    },
+    Verb {
+        name: "logsink",
+        errors: 1,
+        world: || waiting("keep = 1"),
+        ready: nothing,
+        command: |world| world.lab.handover(&["logsink", "--json"]),
+        good: &[0],
+        failed: &[14, 3, 12, 0],
+        later: collect,
+        picture: |world| Picture::without_times(&world.lab, &["logs", "logsink"], &[]),
+    },
+    Verb {
+        name: "prune",
+        errors: 4,
+        world: || {
+            let world = World::new("keep = 3\nundo_for = \"0s\"");
+            for word in ["two", "three"] {
+                world.change(word);
+                world.round();
+            }
+            world.lab.config_text(&world.lab.text("handover.toml").replace("keep = 3", "keep = 1"));
+            world.save();
+            world
+        },
+        ready: nothing,
+        command: |world| world.lab.handover(&["sink", "prune", "--json"]),
+        good: &[0],
+        failed: &[14, 3, 0],
+        later: nothing,
+        picture: |world| Picture::without_times(&world.lab, &["home", "sink"], &[]),
+    },
+];
+
+/// What was stored once is put in the place of what is there now.
+const RESTORE: Verb = Verb {
+    name: "restore",
+    errors: 2,
+    world: || {
+        let world = World::new("keep = 1");
+        world.without_logs();
+        world.change("two");
+        let id = crate::harness::names(&world.lab.path("home/store")).pop().unwrap();
+        let (from, to) = (world.lab.path("home/store").join(&id), world.lab.path("home/restore").join(&id));
+        super::world::copy(&from, &to, &mut std::collections::HashMap::new());
+        world.save();
+        world
+    },
+    ready: nothing,
+    command: |world| world.lab.handover(&["restore", "--yes", "--json"]),
+    good: &[0, 15],
+    failed: &[14, 15, 3, 0],
+    later: nothing,
+    picture: |world| Picture::of_application(&world.lab, "app", "state/restore"),
+};
+
+/// A further generation waits.
+fn waiting(sink: &str) -> World {
+    let world = World::new(sink);
+    world.change("two");
+    world.lab.run(&["source"]).exits(0);
+    world.save();
+    world
+}
+
+fn receipt(world: &World) -> PathBuf {
+    world.lab.path("receipt.toml")
+}

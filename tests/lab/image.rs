@@ -1,0 +1,206 @@
+//! The image that ships, run as docs/container.md says: a source with few capabilities, and a sink with none.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the lab writes files and starts programs of its own, not those of handover"
+)]
+
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use crate::hosts::{Image, Lab};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+/// As docs/container.md has it, each with its reason.
+const SOURCE: &str = "--read-only --security-opt no-new-privileges --tmpfs /run --cap-drop ALL --cap-add CHOWN \
+                      --cap-add DAC_OVERRIDE --cap-add FOWNER --cap-add KILL --cap-add SETGID --cap-add SETUID \
+                      --cap-add SYS_CHROOT";
+const SINK: &str = "--read-only --security-opt no-new-privileges --cap-drop ALL --user 1234:1234";
+
+/// Docker's own client, as an operator types it.
+fn docker(line: &str) -> (bool, String) {
+    let output = Command::new("docker").args(line.split_whitespace()).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[track_caller]
+fn must(line: &str) -> String {
+    let (well, said) = docker(line);
+    assert!(well, "docker {line}\n{said}");
+    said
+}
+
+#[track_caller]
+fn wait_for(what: &str, mut is_so: impl FnMut() -> (bool, String)) -> Duration {
+    let start = Instant::now();
+    loop {
+        let (so, said) = is_so();
+        if so {
+            return start.elapsed();
+        }
+        assert!(start.elapsed() < PATIENCE, "not so: {what}\n{said}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Containers and volumes of this test, which go with it.
+struct Appliances {
+    name: String,
+    folder: tempfile::TempDir,
+    image: String,
+}
+
+impl Drop for Appliances {
+    fn drop(&mut self) {
+        for role in ["source", "sink"] {
+            docker(&format!("rm --force {0}-{role}", self.name));
+            docker(&format!("volume rm --force {0}-{role}", self.name));
+        }
+    }
+}
+
+impl Appliances {
+    fn new(lab: &Lab) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (name, tag) = Image::Shipped.name_and_tag();
+        for part in ["source", "sink", "www"] {
+            fs::create_dir(folder.path().join(part)).unwrap();
+        }
+        let sink = folder.path().join("sink");
+        std::os::unix::fs::chown(&sink, Some(1234), Some(1234)).unwrap();
+        Self { name: lab.name().to_owned(), folder, image: format!("{name}:{tag}") }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// `docker run` up to the command of handover; the configuration can be written only while it is set up.
+    fn run(&self, role: &str, how: &str, mode: &str, command: &str) -> String {
+        let (name, folder, process) = (&self.name, self.folder.path().display(), std::process::id());
+        let of_role = if role == "source" { SOURCE } else { SINK };
+        must(&format!(
+            "run {how} --network {name} --network-alias {role} --label handover.lab.process={process} {of_role} \
+             --volume {name}-{role}:/home --volume {folder}/{role}:/etc/handover:{mode} \
+             --volume {folder}/www:/srv/www:ro {} {role} {command}",
+            self.image
+        ))
+    }
+
+    fn start(&self, role: &str) -> Duration {
+        let begun = Instant::now();
+        let how = format!("--detach --name {}-{role} --health-interval 1s --health-retries 1", self.name);
+        self.run(role, &how, "ro", "daemon");
+        self.wait_for_log(role, "daemon: next run");
+        begun.elapsed()
+    }
+
+    fn wait_for_log(&self, role: &str, text: &str) {
+        wait_for(text, || {
+            let said = must(&format!("logs {}-{role}", self.name));
+            (said.contains(text), said)
+        });
+    }
+
+    /// Stops it; it must end by itself before Docker ends it.
+    fn stop(&self, role: &str) {
+        must(&format!("stop --time 10 {}-{role}", self.name));
+        let code = must(&format!("inspect --format={{{{.State.ExitCode}}}} {}-{role}", self.name));
+        assert_eq!(code.trim(), "0", "{role} had to be killed");
+    }
+
+    fn exec(&self, role: &str, line: &str) -> String {
+        must(&format!("exec {}-{role} {line}", self.name))
+    }
+
+    fn becomes(&self, role: &str, health: &str) {
+        wait_for(health, || {
+            let said = must(&format!("inspect --format={{{{.State.Health.Status}}}} {}-{role}", self.name));
+            (said.trim() == health, said)
+        });
+    }
+
+    fn configure(&self, role: &str, text: &str) {
+        let file = self.path(role).join("handover.toml");
+        fs::write(&file, text).unwrap();
+        std::os::unix::fs::chown(&file, Some(1234), Some(1234)).unwrap();
+    }
+
+    fn stored(&self) -> usize {
+        let (well, said) = docker(&format!("exec {}-sink ls /home/dataBackupSink/store/shop", self.name));
+        if well { said.lines().filter(|line| !line.starts_with('.')).count() } else { 0 }
+    }
+}
+
+fn write_www(www: &Path, name: &str, bytes: &[u8]) {
+    fs::write(www.join(name), bytes).unwrap();
+    std::os::unix::fs::chown(www.join(name), Some(1234), Some(1234)).unwrap();
+}
+
+const SHOP: &str = "[source]\nname = \"shop\"\nreserve = 0\nevery = \"4s\"\n\
+                    [[source.element]]\nname = \"www\"\nkind = \"tree\"\npaths = [\"/srv/www\"]\n";
+const VAULT: &str = "[sink]\nreserve = 0\nevery = \"2s\"\nalarm_after = \"30s\"\nsandbox = \"required\"\n\
+                     identity = \"/etc/handover/sink_ed25519\"\nknown_hosts = \"/etc/handover/known_hosts\"\n";
+
+#[test]
+fn the_image_is_a_source_and_a_sink_without_privileges_that_pull_on_schedule_stop_and_resume() {
+    let lab = Lab::new();
+    let all = Appliances::new(&lab);
+    let www = all.path("www");
+    write_www(&www, "index.html", b"hello");
+    all.configure("source", SHOP);
+    all.configure("sink", VAULT);
+    all.run("sink", "--rm", "rw", "init --schedule none");
+    fs::copy(all.path("sink/sink_ed25519.pub"), all.path("source/sink_keys")).unwrap();
+    all.run("source", "--rm", "rw", "init --schedule none");
+    let starting = all.start("source");
+    let log = must(&format!("logs {}-source", all.name));
+    let fingerprint = log.lines().find_map(|line| line.split_once("host key ")).unwrap().1.to_owned();
+    all.run("sink", "--rm", "rw", &format!("enroll shop source --port 2222 --fingerprint {fingerprint}"));
+    all.start("sink");
+    wait_for("two generations are stored", || (all.stored() >= 2, String::new()));
+    all.becomes("source", "healthy");
+    all.becomes("sink", "healthy");
+    let memory = must(&format!(
+        "stats --no-stream --format={{{{.Name}}}}:{{{{.MemUsage}}}} {0}-source {0}-sink",
+        all.name
+    ));
+
+    // In the middle of a transfer both are stopped, and both go on where they were.
+    all.stop("sink");
+    let enrolled = fs::read_to_string(all.path("sink/handover.toml")).unwrap();
+    all.configure("sink", &enrolled.replace("reserve = 0", "reserve = 0\nbandwidth = \"1MiB\""));
+    let film: Vec<u8> = (0..24_000_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    write_www(&www, "film", &film);
+    must(&format!("start {}-sink", all.name));
+    wait_for("a part of it has arrived", || {
+        let said = all.exec("sink", "du -sk /home/dataBackupSink/incoming");
+        let size: u64 = said.split_whitespace().next().unwrap().parse().unwrap();
+        (size > 2000, said)
+    });
+    all.stop("sink");
+    all.stop("source");
+    all.configure("sink", &enrolled);
+    must(&format!("start {}-source", all.name));
+    must(&format!("start {}-sink", all.name));
+    wait_for("the film is stored", || {
+        docker(&format!("exec {}-sink handover sink dump shop newest www/srv/www/film --quiet", all.name))
+    });
+    let restore = "handover restore newest --from /home/dataBackupSink/store/shop --to /home/restored";
+    all.exec("sink", restore);
+    must(&format!("cp {}-sink:/home/restored/srv/www/film {}", all.name, all.path("back").display()));
+    assert!(fs::read(all.path("back")).unwrap() == film, "another film came back");
+
+    all.stop("source");
+    all.becomes("sink", "unhealthy");
+    let size = must(&format!("image inspect --format={{{{.Size}}}} {}", all.image));
+    println!(
+        "image: {} bytes; started in {starting:?}; idle: {}",
+        size.trim(),
+        memory.trim().replace('\n', ", ")
+    );
+}
