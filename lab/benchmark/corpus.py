@@ -2,6 +2,7 @@
 
 import os
 import random
+import time
 
 PAGE = 16 * 1024
 POOL = 16 * 1024 * 1024
@@ -62,6 +63,91 @@ class Small:
         pass
 
 
+class Many:
+    """1,000,000 files of 4 KB in 1,000 folders."""
+
+    name = "many"
+
+    def __init__(self, root, scale):
+        self.root, self.files = root, max(100, int(1_000_000 * scale))
+        self.bytes = self.files * 4096
+        self.pool = random.Random("pool").randbytes(POOL)
+
+    def make(self):
+        rng = random.Random("many")
+        for number in range(self.files):
+            if number % 1000 == 0:
+                folder = os.path.join(self.root, f"{number // 10000:03}", f"{number // 1000:04}")
+                os.makedirs(folder)
+            self.write(os.path.join(folder, str(number)), rng)
+
+    def write(self, path, rng):
+        start = rng.randrange(POOL - 4096)
+        with open(path, "wb") as out:
+            out.write(rng.randbytes(16) + self.pool[start:start + 4080])
+
+    def change(self, seed):
+        """1 % of the files get another content, 0.2 % another name."""
+        rng = random.Random(f"change {seed}")
+        paths = [os.path.join(folder, name) for folder, _, names in os.walk(self.root) for name in names]
+        paths = rng.sample(sorted(paths), len(paths) * 12 // 1000)
+        hundredth = len(paths) * 10 // 12
+        for path in paths[:hundredth]:
+            self.write(path, rng)
+        for path in paths[hundredth:]:
+            os.rename(path, f"{path}.{seed}")
+        return hundredth * 4096
+
+    def undo_growth(self):
+        pass
+
+
+class Logs:
+    """300 texts of 500 MB, rotated: ten logs of thirty generations each."""
+
+    name = "logs"
+    LOGS, KEPT = 10, 30
+
+    def __init__(self, root, scale):
+        self.root, self.bytes = root, int(500 * MB * scale)
+        self.each = max(1000, self.bytes // (self.LOGS * self.KEPT))
+
+    def path(self, log, number):
+        return os.path.join(self.root, f"service-{log}.log" + (f".{number}" if number else ""))
+
+    def write(self, rng, path, age):
+        """`age` is that of its last line, in hours."""
+        until, size, words = self.each * rng.uniform(0.8, 1.2), 0, ["GET", "POST", "accepted", "refused", "/index.html", "/photos/", "order", "customer", "timeout"]
+        with open(path, "w", buffering=1 << 20) as out:
+            second = rng.randrange(10 ** 9)
+            while size < until:
+                second += rng.randrange(3)
+                size += out.write(f"{second} host-{rng.randrange(40)} {rng.choice(words)} {rng.choice(words)} "
+                                  f"{rng.randrange(10 ** 8):x} {rng.randrange(60000)} ms\n")
+        ended = time.time_ns() - age * 3600 * 10 ** 9
+        os.utime(path, ns=(ended, ended))
+        return size
+
+    def make(self):
+        os.makedirs(self.root)
+        for log in range(self.LOGS):
+            for number in range(self.KEPT):
+                self.write(random.Random(f"log {log} {number}"), self.path(log, number), number + 1)
+
+    def change(self, seed):
+        """Every log is rotated by one: the last goes, a new one comes."""
+        changed = 0
+        for log in range(self.LOGS):
+            os.remove(self.path(log, self.KEPT - 1))
+            for number in reversed(range(self.KEPT - 1)):
+                os.rename(self.path(log, number), self.path(log, number + 1))
+            changed += self.write(random.Random(f"rotated {log} {seed}"), self.path(log, 0), 0)
+        return changed
+
+    def undo_growth(self):
+        pass
+
+
 class Large:
     """Four files of 3 GB: two incompressible, two like a database, with rows, page numbers and free space."""
 
@@ -106,11 +192,12 @@ class Large:
         os.truncate(self.paths[0], self.size)
 
 
-CORPORA = {corpus.name: corpus for corpus in (Small, Large)}
+CORPORA = {corpus.name: corpus for corpus in (Small, Many, Large, Logs)}
 
 
-def differences(left, right):
-    """What differs between two folders, in content or in metadata; at most ten."""
+def differences(left, right, nanoseconds=True):
+    """What differs between two folders, in content or in metadata; at most ten. Times by the second, where a contender
+    keeps no more."""
     found = []
 
     def tree(root):
@@ -127,9 +214,9 @@ def differences(left, right):
             found.append(f"{path}: only in one of them")
             continue
         a, b = ours[path], theirs[path]
-        fields = ["st_mode", "st_uid", "st_gid", "st_mtime_ns"] + (["st_size"] if not is_dir(a) else [])
+        fields = ["st_mode", "st_uid", "st_gid", "st_mtime_ns" if nanoseconds else "st_mtime"] + (["st_size"] if not is_dir(a) else [])
         found += [f"{path}: {f} is {getattr(a, f)}, and {getattr(b, f)} there"
-                  for f in fields if getattr(a, f) != getattr(b, f)]
+                  for f in fields if int(getattr(a, f)) != int(getattr(b, f))]
         if not is_dir(a) and a.st_size == b.st_size and not same(os.path.join(left, path), os.path.join(right, path)):
             found.append(f"{path}: another content")
         if len(found) >= 10:
