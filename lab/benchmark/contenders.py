@@ -106,7 +106,7 @@ user = "{far.user}"
     def left(self):
         # The generations, and what was condemned and is not gone yet; beside them lies what the store keeps of itself.
         kept = [name for name in super().left() if name.startswith("20")]
-        return kept + glob.glob(self.path("sink/**/condemned/*"), recursive=True)
+        return kept + glob.glob(self.path("sink/condemned/*/*"))
 
     def backup(self, step):
         return [("collect", "source", self.handover("--json", "source", "run")),

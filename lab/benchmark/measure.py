@@ -73,8 +73,7 @@ def run(command, far=None, env=None, cwd=None, accept=(0,)):
     accepted ends the benchmark."""
     if far:
         far.sessions_end()
-        far.wire()
-        before, there = far.cpu(), Family(far.server.pid, root=False)
+        before, wire, there = far.cpu(), far.wire(), Family(far.server.pid, root=False)
         there.start()
     begun = time.monotonic()
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd,
@@ -104,7 +103,7 @@ def run(command, far=None, env=None, cwd=None, accept=(0,)):
         each = there.highest()
         cost["far"] = {"cpu": far.cpu() - before,
                        "memory": {"largest": max([0, *each.values()]), "together": there.together, "each": each}}
-        cost["wire"] = far.wire()
+        cost["wire"] = far.wire() - wire
     return cost, text
 
 

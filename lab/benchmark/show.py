@@ -1,6 +1,8 @@
-"""The tables and the picture of what was measured."""
+"""The tables and the picture of what was measured. As a program: the numbers from stdin as a picture in the file named."""
 
+import json
 import statistics
+import sys
 
 STEPS = {"first": "first run", "changed": "1 % changed", "same": "nothing changed", "verify": "verify the store",
          "restore": "restore", "prune": "prune to one"}
@@ -124,3 +126,7 @@ def picture(results, path):
         panel.set_xticks([place + 0.4 - width / 2 for place in range(len(steps))], [STEPS[step] for step in steps])
     panels[0][0].legend(ncols=len(others), fontsize=7)
     figure.savefig(path, metadata={"Date": None, "Creator": None})
+
+
+if __name__ == "__main__":
+    picture(json.load(sys.stdin), sys.argv[1])
