@@ -14,6 +14,7 @@
 mod hosts;
 mod pair;
 
+mod bench;
 mod confined;
 mod cut;
 mod database;
