@@ -205,7 +205,7 @@ impl Target {
             None => {
                 let gate = RestoreGate::open(&self.home).map_err(|e| remote::Error::Access {
                     why: format!("its drop point cannot be opened: {e}"),
-                    fix: "run `handover source init` on this host".to_owned(),
+                    fix: "mount the disk of its home; where there never was one: `handover source init` on this host".to_owned(),
                 })?;
                 Ok(Box::new(DropFolder::new(Box::new(gate), tools.clone())))
             }

@@ -53,7 +53,7 @@ pub(super) fn source(context: &Context, config: &Config, source: &config::Source
             reserve: source.reserve,
             since,
         };
-        let point = HandoverPoint::open(place.home, place.channel);
+        let point = HandoverPoint::open_known(place.home, place.channel, &state);
         of_point(name, point.and_then(|point| watch::look(&watched, &point, now)))
     };
     let mut watched: Vec<Watched> = places.iter().zip(&names).map(look).collect();

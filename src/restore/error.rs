@@ -124,6 +124,7 @@ impl Error {
         match self {
             Self::Refused { fix, .. } | Self::Configuration { fix, .. } => finding.with_fix(fix.clone()),
             Self::NoRoom { .. } => finding.with_fix(NO_ROOM),
+            Self::Store(store::Error::HomeGone { .. }) => finding.with_fix(store::Error::HOME_GONE),
             Self::Damaged(_) | Self::Manifest(_) => finding.with_fix(
                 "try an older generation, or the same from another place: `handover restore list` shows them",
             ),

@@ -168,7 +168,10 @@ pub fn store_finding(role: SinkRole, name: &str, error: &store::Error) -> Findin
     match error {
         store::Error::Interrupted(_) => finding(Kind::Interrupted).with_fix("run again"),
         store::Error::NotMounted { .. } => finding(Kind::Storage)
-            .with_fix(format!("mount it; a store that was never set up is made by `handover {role} init`")),
+            .with_fix(format!(
+                "mount it; a store that was never set up is made by `handover {role} init`, and one that is gone for good begins anew by `handover {role} init --new-home`"
+            )),
+        store::Error::HomeGone { .. } => finding(Kind::Storage).with_fix(store::Error::HOME_GONE),
         e if e.is_storage() => {
             finding(Kind::Storage).with_fix("make room or repair the disk, then run again")
         }

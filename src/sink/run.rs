@@ -86,9 +86,24 @@ fn open(setup: &Setup<'_>) -> Result<(SinkStore, Dir), Box<Finding>> {
 /// Opens the store by its marker, which must be the one that `init` noted in the state folder.
 pub fn open_store(config: &config::Sink, state: &Path) -> crate::store::Result<(SinkStore, Dir)> {
     let state = Dir::create_all(state, 0o700)?;
+    Ok((SinkStore::open(&config.home, noted(&state)?.as_deref())?, state))
+}
+
+/// Whether the store that was noted is in its place, changing nothing; well where none was noted.
+pub fn check_store(config: &config::Sink, state: &Path) -> crate::store::Result<()> {
+    let noted = match Dir::open(state) {
+        Err(e) if e.is_not_found() => None,
+        dir => noted(&dir?)?,
+    };
+    match noted {
+        Some(id) => SinkStore::look(&config.home, Some(&id)).map(|_| ()),
+        None => Ok(()),
+    }
+}
+
+fn noted(state: &Dir) -> sys::Result<Option<String>> {
     let noted = state.read_if_any(STORE_ID, 1024)?;
-    let noted = noted.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
-    Ok((SinkStore::open(&config.home, noted.as_deref())?, state))
+    Ok(noted.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()))
 }
 
 /// Notes the marker of the store, so that another disk in its place is recognised.

@@ -58,6 +58,16 @@ impl SinkStore {
     /// Opens the store of a home. With the id that was kept when it was made, another store, or none, in its place is
     /// [`Error::NotMounted`].
     pub fn open(home: &Path, expected: Option<&str>) -> Result<Self> {
+        let this = Self::look(home, expected)?;
+        for place in PLACES {
+            ensure(&this.home, place)?;
+        }
+        one_file_system(&this.home)?;
+        Ok(this)
+    }
+
+    /// The same, and nothing is made.
+    pub fn look(home: &Path, expected: Option<&str>) -> Result<Self> {
         let missing = || Error::NotMounted { path: home.join(places::STORE), found: "missing".to_owned() };
         let dir = Dir::open(home).map_err(|e| if e.is_not_found() { missing() } else { e.into() })?;
         let store = dir.open_dir_if_any(places::STORE)?.ok_or_else(missing)?;
@@ -68,10 +78,6 @@ impl SinkStore {
                 found: show(marker.id.as_bytes()),
             });
         }
-        for place in PLACES {
-            ensure(&dir, place)?;
-        }
-        one_file_system(&dir)?;
         Ok(Self { home: dir, id: marker.id })
     }
 

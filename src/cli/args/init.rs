@@ -13,6 +13,10 @@ pub struct SourceInitArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become part of the help text")]
     pub schedule: ScheduleArgs,
+    /// Make a new, empty home although this host had one: only where that is gone for good, and not merely unmounted.
+    /// Lineage and sequence go on
+    #[arg(long)]
+    pub new_home: bool,
     /// Show what would be changed, with the content of every file; change nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -29,6 +33,9 @@ pub struct SinkInitArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become part of the help text")]
     pub schedule: ScheduleArgs,
+    /// Make a new, empty store although this host had one: only where that is gone for good, and not merely unmounted
+    #[arg(long)]
+    pub new_home: bool,
     /// Show what would be changed, with the content of every file; change nothing
     #[arg(long)]
     pub dry_run: bool,

@@ -7,12 +7,13 @@ use super::super::{Context, args::ListArgs, fail, show};
 use crate::{
     app::unfinished::{self, Cut},
     config,
+    manifest::Channel,
     report::{Exit, Finding, Kind, restore::Candidate},
     restore::{
         error::Error,
         held::{look, row},
     },
-    store::{ledger, places},
+    store::{handover_point::HandoverPoint, ledger, places},
     sys::{Dir, clock},
 };
 
@@ -31,7 +32,14 @@ pub(super) fn run(context: &Context, args: &ListArgs) -> Result<Exit, Exit> {
         let place = config.restore.home.join(places::RESTORE);
         let (mut catch, _) = match &args.from {
             Some(from) => look(Some(from), &Dir::open("/")?)?,
-            None => look(None, &Dir::open(place)?)?,
+            None => {
+                HandoverPoint::check_known(
+                    &config.restore.home,
+                    Channel::Data,
+                    &config.state.join("source"),
+                )?;
+                look(None, &Dir::open(place)?)?
+            }
         };
         for candidate in &mut catch.candidates {
             if args.verify { candidate.verify() } else { candidate.look() }?;

@@ -35,7 +35,9 @@ pub(in crate::cli) fn connect(
         Place::Path(home) => {
             let gate = Gate::open(home).map_err(|e| remote::Error::Access {
                 why: format!("its gate cannot be opened: {e}"),
-                fix: "on the source, run `handover source init`, then `handover source run`".to_owned(),
+                fix: "on the source, mount the disk of its home; where there never was one: `handover source init`, then \
+                      `handover source run`"
+                    .to_owned(),
             })?;
             Ok(Box::new(Folder::new(Box::new(gate), tools.clone())))
         }
