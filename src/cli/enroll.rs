@@ -22,7 +22,8 @@ pub(super) fn run(context: &Context, config: &Config, sink: &Sink<'_>, args: &En
     }
 }
 
-fn failed(e: &Error) -> Failed {
+/// Why it could not be written, with its exit code.
+pub(super) fn failed(e: &Error) -> Failed {
     let exit = match e {
         Error::Sys(inner) if inner.is_storage() => Exit::Storage,
         Error::NoKey(_) => Exit::Unreachable,

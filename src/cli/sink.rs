@@ -43,7 +43,10 @@ impl<'a> Sink<'a> {
 impl Sink<'_> {
     /// Opens the store and the state folder.
     pub(super) fn open(&self) -> Result<(SinkStore, Dir), Exit> {
-        run::open_store(self.config, &self.state).map_err(|e| self.refuse(&e))
+        let (store, state, standing) =
+            run::open_settled(self.config, &self.state).map_err(|e| self.refuse(&e))?;
+        show::findings(self.config.role.name(), run::told(&standing).as_slice(), false);
+        Ok((store, state))
     }
 
     /// The sources that were named, or all.

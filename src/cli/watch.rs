@@ -92,8 +92,8 @@ fn unknown(name: &str, e: &crate::sys::Error) -> Finding {
 pub(super) fn sink(context: &Context, config: &Config, sink: &Sink<'_>, names: &[Name]) -> Outcome {
     let what = What { role: sink.config.role.name(), action: "watch" };
     let sources = sink.named(names)?;
-    let watched = match sink::run::open_store(sink.config, &sink.state) {
-        Ok((store, state)) => look(sink, &store, &state, &sources),
+    let watched = match sink::run::open_settled(sink.config, &sink.state) {
+        Ok((store, state, _)) => look(sink, &store, &state, &sources),
         Err(e) => {
             let finding = sink::fetch::store_finding(sink.config.role, "store", &e);
             vec![Watched { name: "store".to_owned(), findings: vec![finding], looked: Looked::nothing() }]

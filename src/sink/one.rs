@@ -67,6 +67,20 @@ pub fn run(
             return report;
         }
     };
+    // What is kept under the old name has not come yet, as somebody holds it: under the new one all would be fetched anew.
+    match store.renaming() {
+        Ok(Some((old, new))) if new == source.name => {
+            let text = format!("what is kept of {old} is still to become its own: another run holds it");
+            let finding = Finding::new(Kind::Busy, name, text).with_fix("the next run goes on");
+            report.findings.push(finding);
+            return report;
+        }
+        Ok(_) => {}
+        Err(e) => {
+            report.findings.push(fetch::store_finding(setup.config.role, name, &e));
+            return report;
+        }
+    }
     let started = (setup.clock)();
     if !setup.dry_run
         && let Err(e) = status::begin(state, name, started)
