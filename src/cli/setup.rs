@@ -14,7 +14,7 @@ pub(super) use self::steps::{Failed, Steps, configuration, of_system};
 use super::{
     Context,
     args::{ScheduleArgs, SinkInitArgs, SourceInitArgs},
-    authorize, fail, host, schedule,
+    authorize, host, schedule,
     schedule::Facts,
     sink::Sink,
 };
@@ -41,14 +41,13 @@ pub(super) fn source(
     args: &SourceInitArgs,
 ) -> Exit {
     let mut steps = Steps::new(context, args.dry_run);
-    match make_all_of_source(&mut steps, config, source, args) {
-        Ok(()) => {
-            let exit = steps.end("nothing to do: all is as it should be");
-            remains::of_source(context, source);
-            exit
-        }
-        Err((exit, text)) => fail(exit, &text),
+    let made = may_be_scheduled(config, &args.schedule, ("source", Vec::new(), None))
+        .and_then(|()| make_all_of_source(&mut steps, config, source, args));
+    if made.is_ok() {
+        steps.settle("nothing to do: all is as it should be");
+        remains::of_source(&mut steps, source);
     }
+    steps.end(made)
 }
 
 fn make_all_of_source(
@@ -67,14 +66,14 @@ fn make_all_of_source(
             HandoverPoint::check_known(home, channel, &state).map_err(|e| of_home(&e))?;
         }
         make_source(steps, channel, home, (named, usual))?;
-        if !steps.dry_run {
-            home::note(source, channel, home, &state, args.new_home).map_err(|e| {
-                (run_of_source::finding_of(&e, source.name.as_str()).kind.exit(), e.to_string())
-            })?;
-        }
     }
     if users::is_root() && Dir::open(&config.state).is_err() {
         steps.folder(&config.state, &Owner::Us, 0o755)?;
+    }
+    // From here on it is missed when it is gone.
+    for (channel, home) in channels(source).into_iter().filter(|_| !steps.dry_run) {
+        home::note(source, channel, home, &super::source::state(config), args.new_home)
+            .map_err(|e| (run_of_source::finding_of(&e, source.name.as_str()).kind.exit(), e.to_string()))?;
     }
     let logs = source.logs.as_ref().map(|logs| ("/home/logBackupSource", logs.home.as_path()));
     let data = ("/home/dataBackupSource", source.home.as_path());
@@ -83,6 +82,23 @@ fn make_all_of_source(
 }
 
 type Usual<'a> = (&'static str, Vec<(&'static str, &'a Path)>, Option<(&'static str, String)>);
+
+/// What root's schedule would name must be root's alone: looked at before anything is made.
+fn may_be_scheduled(
+    config: &Config,
+    args: &ScheduleArgs,
+    (role, homes, user): Usual<'_>,
+) -> Result<(), Failed> {
+    let handover = authorize::own_path().map_err(|e| configuration(&e))?;
+    let (file, state) = (config.file.as_path(), config.state.as_path());
+    let facts = Facts { role, handover: &handover, config: file, state, homes, user };
+    if !schedule::is_wanted(args, &facts) {
+        return Ok(());
+    }
+    [handover.as_path(), file]
+        .into_iter()
+        .try_for_each(|path| authorize::roots_alone(path).map_err(|e| configuration(&e)))
+}
 
 fn make_schedule(
     steps: &mut Steps<'_>,
@@ -132,20 +148,20 @@ fn make_source(
 /// `handover sink init`, or that of the logs.
 pub(super) fn sink(context: &Context, config: &Config, sink: &Sink<'_>, args: &SinkInitArgs) -> Exit {
     let mut steps = Steps::new(context, args.dry_run);
-    let made = make_sink(&mut steps, config, sink, args).and_then(|(keys, user)| {
-        let role = sink.config.role;
-        let homes = vec![(role.usual_home(), sink.config.home.as_path())];
-        make_schedule(&mut steps, config, &args.schedule, (role.name(), homes, Some((role.user(), user))))?;
-        Ok(keys)
+    let made = may_be_scheduled(config, &args.schedule, (sink.config.role.name(), Vec::new(), None))
+        .and_then(|()| make_sink(&mut steps, config, sink, args))
+        .and_then(|(keys, user)| {
+            let role = sink.config.role;
+            let homes = vec![(role.usual_home(), sink.config.home.as_path())];
+            let usual = (role.name(), homes, Some((role.user(), user)));
+            make_schedule(&mut steps, config, &args.schedule, usual)?;
+            Ok(keys)
+        });
+    let made = made.map(|keys| {
+        steps.settle("nothing to do: the store is ready");
+        remains::of_sink(&mut steps, sink.config, &keys);
     });
-    match made {
-        Ok(keys) => {
-            let exit = steps.end("nothing to do: the store is ready");
-            remains::of_sink(context, sink.config, &keys);
-            exit
-        }
-        Err((exit, text)) => fail(exit, &text),
-    }
+    steps.end(made)
 }
 
 fn make_sink(

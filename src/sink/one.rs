@@ -20,7 +20,7 @@ use crate::{
     remote::Remote,
     report::{Condemned, Finding, Kind, SinkSource, Timing, exit_of},
     store::{self, SourceStore, Stored, sink_store::SinkStore},
-    sys::{Dir, lock, progress::Progress, show, signals},
+    sys::{Dir, lock, progress::Progress, show, signals, words},
 };
 
 /// Pauses before what may pass by itself is tried again: a host that boots, a line that breaks.
@@ -381,7 +381,10 @@ impl One<'_> {
                 ),
             ),
             Choice::TooMany => {
-                let text = format!("{today} generations came within a day (max_per_day): the rest waits");
+                let text = format!(
+                    "{} came within a day (max_per_day): the rest waits",
+                    words::count(today as u64, "generation", "generations")
+                );
                 Finding::new(Kind::Failed, source, text).with_fix("look at the source: why so many?")
             }
             Choice::AcceptAgain | Choice::Fetch => Finding::new(Kind::Internal, id, "it was not taken"),
@@ -422,8 +425,9 @@ impl One<'_> {
                 "would be left alone: it was rejected, or another session reads it".to_owned()
             } else {
                 format!(
-                    "would be fetched: {} files, {} bytes in all, of which what is known here would be linked",
-                    offer.files, offer.bytes
+                    "would be fetched: {}, {} bytes in all, of which what is known here would be linked",
+                    words::files(offer.files),
+                    offer.bytes
                 )
             };
             self.note(offer.id.as_str(), &text);

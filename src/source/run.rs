@@ -274,7 +274,7 @@ fn drop_eldest(delivery: &mut Delivery<'_>, point: &HandoverPoint) -> Result<(),
     delivery.tell_strange("tidying", &dropped.strange);
     for gone in dropped.items {
         let text = format!(
-            "the Handover Point holds max_waiting = {most} generations: the eldest was condemned, unfetched"
+            "the Handover Point holds its most (max_waiting = {most}): the eldest was condemned, unfetched"
         );
         let fix = "look at the sink, which has not fetched for a long time";
         delivery.find(Finding::new(Kind::HandoverPointFull, gone.id.as_str(), text).with_fix(fix));

@@ -48,7 +48,7 @@ pub struct ScheduleArgs {
     /// the configuration in its usual place
     #[arg(long, value_enum)]
     pub schedule: Option<Schedule>,
-    /// Replace units or a cron file that somebody changed; the old one is kept beside as FILE.old
+    /// Replace units or a cron file that somebody changed; the old one is kept in `replaced/` of the state folder
     #[arg(long)]
     pub force: bool,
     /// Write units or the cron file below this folder instead of /, and start nothing: for images

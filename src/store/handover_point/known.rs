@@ -77,7 +77,7 @@ fn gone(home: &Path, known: &Facts) -> Result<Option<&'static str>> {
         Ok(dir) => dir,
     };
     let Some(gate) = dir.open_dir_if_any(places::GATE)? else {
-        return Ok(Some("no Handover Point is in it"));
+        return Ok(holds_nothing(&dir)?.then_some("no Handover Point is in it"));
     };
     if known.sequence == 0 {
         return Ok(None);
