@@ -12,9 +12,10 @@ fn unmount(lab: &Lab, home: &str, mount_point: bool) {
     }
 }
 
+/// It fails where something was made on the mount point.
 fn mount(lab: &Lab, home: &str) {
     if lab.path(home).exists() {
-        fs::remove_dir(lab.path(home)).expect("something was made on the mount point");
+        fs::remove_dir(lab.path(home)).unwrap();
     }
     fs::rename(lab.path("disk"), lab.path(home)).unwrap();
 }
