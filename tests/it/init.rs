@@ -195,8 +195,9 @@ fn init_and_authorize_answer_programs_too() {
     let line = texts(&sink["next"]).into_iter().find(|text| text.starts_with("echo '")).unwrap();
     fs::write(lab.path("key"), line.split('\'').nth(1).unwrap()).unwrap();
 
+    let file = lab.path("let-in");
     let authorize = |more: &[&str], outcome: &str| {
-        let args = ["source", "authorize", "key", "--authorized-keys", "let-in"];
+        let args = ["source", "authorize", "key", "--authorized-keys", file.to_str().unwrap()];
         let told = json(&[&args[..], more].concat(), 0);
         assert_eq!((&told["outcome"], &told["channel"]), (&outcome.into(), &"data".into()), "{told:#}");
         assert!(told["fingerprint"].as_str().unwrap().starts_with("SHA256:"), "{told:#}");
