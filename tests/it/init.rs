@@ -221,7 +221,8 @@ fn what_root_is_to_run_must_be_roots_alone() {
     let folder = lab.path("opt");
     fs::create_dir(&folder).unwrap();
     let binary = folder.join("handover");
-    fs::copy(HANDOVER, &binary).unwrap();
+    // By another program: a child of another test that has the file open for writing would keep it from being run.
+    assert!(Command::new("cp").arg(HANDOVER).arg(&binary).status().unwrap().success());
     let mode = |path: &std::path::Path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     };
