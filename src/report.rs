@@ -416,8 +416,14 @@ pub struct Fetched {
     pub files: u64,
     /// Bytes of content in it.
     pub bytes: u64,
-    /// Files that rsync fetched.
+    /// Files that rsync fetched, or that were made out of their previous version and a delta.
     pub fetched: u64,
+    /// Those among them that were made of a delta.
+    #[serde(default)]
+    pub patched: u64,
+    /// Bytes that came as deltas.
+    #[serde(default)]
+    pub delta_bytes: u64,
     /// Bytes that crossed the wire, both ways.
     pub wire: u64,
     /// Files hashed on arrival.

@@ -24,6 +24,7 @@
 mod accept;
 mod condemn;
 pub mod decide;
+pub mod deltas;
 mod draft;
 mod gate_files;
 mod hold;

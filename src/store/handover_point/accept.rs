@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     HandoverPoint,
+    deltas,
     decide::{self, Receiving, Whereabouts},
     hold::Changing,
     id_of, owned, receipt_in,
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::{
     manifest::{Channel, Digest, GenerationId, Receipt, Seal, names, receipt},
-    store::{Found, Result},
+    store::{Error, Found, Result},
     sys::{Dir, durable},
 };
 
@@ -87,7 +88,11 @@ impl HandoverPoint {
     ) -> Result<()> {
         let id = found.id();
         match found.generation.channel {
-            Channel::Data => durable::rename(&self.outgoing, id, &self.store, id)?,
+            Channel::Data => {
+                durable::rename(&self.outgoing, id, &self.store, id)?;
+                // It is accepted, whatever becomes of what it needs no more: the next collect tries again.
+                drop(self.store.open_dir(id).map_err(Error::from).and_then(|dir| deltas::remove(&dir)));
+            }
             Channel::Logs => {
                 owned::write(&self.store, receipt_name(id), receipt, 0o440, self.new_file_owner())?;
                 self.condemn(&self.outgoing, found, "accepted by the sink", now, changing)?;

@@ -10,7 +10,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    HandoverPoint, Listing, Place, StoredHere, accept, bear,
+    HandoverPoint, Listing, Place, StoredHere, accept, bear, deltas,
     decide::surplus,
     hold::{Changing, is_read},
     id_of, owned, receipt_in,
@@ -173,6 +173,7 @@ impl HandoverPoint {
     ) -> Result<()> {
         let (id, dir) = (found.id(), from.open_dir(found.id())?);
         sweep(&dir)?;
+        deltas::remove(&dir)?;
         self.write_note(&dir, why, now)?;
         if let Some(there) = self.condemned.open_dir_if_any(id)? {
             match Found::load(&there, id) {
