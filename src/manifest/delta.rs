@@ -298,7 +298,9 @@ mod tests {
         let (content, base) = (Digest::of(b"new"), Digest::of(b"old"));
         let named = name(&content, &base);
         assert_eq!(parse_name(named.as_bytes()), Some((content, base)));
-        for bad in ["", "x", &named[1..], &format!("{named}0"), &named.replace('-', "/"), &named.to_uppercase()] {
+        for bad in
+            ["", "x", &named[1..], &format!("{named}0"), &named.replace('-', "/"), &named.to_uppercase()]
+        {
             assert_eq!(parse_name(bad.as_bytes()), None, "{bad}");
         }
     }

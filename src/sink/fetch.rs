@@ -335,7 +335,12 @@ pub(super) struct Transport<'a> {
 }
 
 /// Fetches files of a part of an offer.
-pub(super) fn transport(one: &One<'_>, offer: &Offer, part: Part, transport: Transport<'_>) -> Result<Fetched, Failed> {
+pub(super) fn transport(
+    one: &One<'_>,
+    offer: &Offer,
+    part: Part,
+    transport: Transport<'_>,
+) -> Result<Fetched, Failed> {
     let config = one.setup.config;
     let basis: Vec<PathBuf> = transport.basis.into_iter().collect();
     let fetch = Fetch {

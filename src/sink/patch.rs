@@ -11,12 +11,7 @@ use crate::{
     gate::protocol::{Offer, Part},
     remote,
     report::{Finding, Kind},
-    store::{
-        self,
-        patch::Patch,
-        plan::Planned,
-        prove::Effort,
-    },
+    store::{self, patch::Patch, plan::Planned, prove::Effort},
     sys::{Dir, room::Room, show},
 };
 
@@ -48,7 +43,8 @@ pub(super) fn patch(
 
 /// Whether there is room for deltas beside what is to come anyway.
 fn fits(one: &One<'_>, planned: &Planned, patches: &[Patch], bounds: Bounds) -> Result<bool, Failed> {
-    let free = Dir::open(&one.setup.config.home).and_then(|home| Room::of(&home)).map_err(store::Error::from)?;
+    let free =
+        Dir::open(&one.setup.config.home).and_then(|home| Room::of(&home)).map_err(store::Error::from)?;
     let deltas = patches.iter().fold(0_u64, |sum, patch| sum.saturating_add(patch.offered.bytes));
     let needed = planned.room_needed().0.saturating_add(deltas).saturating_add(bounds.floor);
     Ok(free.bytes_free >= needed)
@@ -82,7 +78,8 @@ fn work(
     let first = unmade.first().map(|(path, why)| format!("{}: {why}", show(path)));
     let made_wrong = wrong.first().map(|path| format!("{}: its delta made something else of it", show(path)));
     if let Some(cause) = why.or(first).or(made_wrong) {
-        let text = format!("{} large files are fetched as a whole, not by what changed: {cause}", wrong.len());
+        let text =
+            format!("{} large files are fetched as a whole, not by what changed: {cause}", wrong.len());
         one.find(Finding::new(Kind::Warning, offer.id.as_str(), text));
     }
     let made = || patches.iter().filter(|patch| !wrong.contains(&patch.stored));

@@ -139,9 +139,6 @@ fn make(root: &Path, settings: &Settings<'_>, to: &At, tools: &Tools<'_>) -> Res
     // What was lost may be there next time, and what kept changing may have changed after it was looked at.
     let fingerprint = met.finish().filter(|_| packed.lost.count == 0 && packed.unstable.count == 0);
     let before = tools.previous.as_ref().map(|p| (p.at.clone(), p.known.clone()));
-    if let Some(deltas) = tools.shared.deltas {
-        deltas.compare(to, before.as_ref(), &packed.content)?;
-    }
     copier::link_if_same(before.as_ref(), to, packed.content.sha256, tools.shared.owner)?;
     let digest = Digest(packed.content.sha256);
     let mtime = match &before {

@@ -25,7 +25,9 @@ use crate::{
     sys::{
         self, Dir,
         copy::{self, Comparison, CopyError, Target},
-        durable, progress::Progress, xattr,
+        durable,
+        progress::Progress,
+        xattr,
     },
 };
 

@@ -29,6 +29,9 @@ use crate::{
     },
 };
 
+/// So much may differ at the beginning of a file of which less than half differs.
+const AT_FIRST: u64 = 64 << 20;
+
 /// The deltas of a draft.
 #[derive(Debug)]
 pub struct Deltas {
@@ -90,16 +93,22 @@ impl Deltas {
         durable::replace_draft(&at.dir, &at.name, delta::name(&sha256, &head.base))
     }
 
-    /// Makes the delta of a stored file that is finished already, as a dump or an archive: it is read once more.
-    pub fn compare(&self, stored: &At, previous: Option<&(At, Known)>, content: &Content) -> Result<(), Error> {
+    /// Makes the delta of a stored file that is finished already, as a dump: it is read once more. An archive has none:
+    /// whatever changes in it moves all that follows.
+    pub fn compare(
+        &self,
+        stored: &At,
+        previous: Option<&(At, Known)>,
+        content: &Content,
+    ) -> Result<(), Error> {
         let Some((before, known)) = previous.filter(|(_, known)| known.digest.0 != content.sha256) else {
             return Ok(());
         };
         let Some(base) = copier::open_stored(before, known, self.owner) else { return Ok(()) };
         let Some(mut making) = self.begin(known, content.size)? else { return Ok(()) };
         let new = stored.dir.open_file(&stored.name)?;
-        let read = making.compare(&new, &base, &stored.path());
-        match read {
+        match making.compare(&new, &base, &stored.path()) {
+            _ if making.writer.is_none() => Ok(making.discard()?),
             Ok(content) => Ok(self.finish(making, &content)?),
             Err(CopyError::Interrupted(e)) => Err(e.into()),
             // It was written a moment ago.
@@ -109,13 +118,16 @@ impl Deltas {
 }
 
 impl Making {
-    /// Takes the next block that differs.
-    pub fn block(&mut self, offset: u64, bytes: &[u8]) {
-        let Some(writer) = &mut self.writer else { return };
-        let fits = writer.bytes() + 8 + bytes.len() as u64 <= delta::largest(self.head.length);
+    /// Takes the next block that differs. False once it is no gain: it would be too large, or most of what was read so
+    /// far differs, and why should the rest not.
+    pub fn block(&mut self, offset: u64, bytes: &[u8]) -> bool {
+        let Some(writer) = &mut self.writer else { return false };
+        let limit = delta::largest(self.head.length).min(AT_FIRST.saturating_add(offset / 2));
+        let fits = writer.bytes() + 8 + bytes.len() as u64 <= limit;
         if !fits || writer.block(offset, bytes).is_err() {
             self.writer = None;
         }
+        self.writer.is_some()
     }
 
     /// Throws it away.
@@ -126,8 +138,11 @@ impl Making {
     fn compare(&mut self, new: &File, base: &File, path: &Path) -> Result<Content, CopyError> {
         let block = self.head.block as usize;
         let mut changed = |offset, bytes: &[u8]| {
-            self.block(offset, bytes);
-            Ok(())
+            if self.block(offset, bytes) {
+                return Ok(());
+            }
+            // Nobody needs the rest.
+            Err(CopyError::Read(sys::Error::new("compare", path, std::io::Error::other("it is no gain"))))
         };
         let mut comparison = Comparison { base, block, changed: &mut changed };
         copy::hash_and_compare(new, Target::Nothing, &mut comparison, path, &mut |_| signals::check())

@@ -107,7 +107,13 @@ impl Planned {
                 && let Some((old, old_size)) = here.get(&offered.base)
             {
                 let (stored, old) = (path.to_vec(), old.clone());
-                patches.push(Patch { offered: **offered, stored, size: asked.size, old, old_size: *old_size });
+                patches.push(Patch {
+                    offered: **offered,
+                    stored,
+                    size: asked.size,
+                    old,
+                    old_size: *old_size,
+                });
             }
             Ok(())
         })?;

@@ -104,7 +104,8 @@ pub fn hash_and_compare(
     let (mut new, mut old) = (vec![0_u8; BUFFER], vec![0_u8; BUFFER]);
     let unwritten = |e| CopyError::Write(Error::new("write the copy of", path, e));
     loop {
-        let read = read_full_at(from, &mut new, offset).map_err(|e| CopyError::Read(Error::new("read", path, e)))?;
+        let read =
+            read_full_at(from, &mut new, offset).map_err(|e| CopyError::Read(Error::new("read", path, e)))?;
         let bytes = &new[..read];
         hasher.update(bytes);
         // A clone is what is written into, so it is what is compared with, whatever became of the base meanwhile.

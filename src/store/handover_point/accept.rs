@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use super::{
     HandoverPoint,
-    deltas,
     decide::{self, Receiving, Whereabouts},
+    deltas,
     hold::Changing,
     id_of, owned, receipt_in,
     recover::sweep,

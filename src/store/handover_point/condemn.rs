@@ -10,8 +10,9 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    HandoverPoint, Listing, Place, StoredHere, accept, bear, deltas,
+    HandoverPoint, Listing, Place, StoredHere, accept, bear,
     decide::surplus,
+    deltas,
     hold::{Changing, is_read},
     id_of, owned, receipt_in,
     recover::sweep,

@@ -66,7 +66,8 @@ mod tests {
         let deltas = dir.create_dir(names::DELTA, 0o700).unwrap();
         let (content, base) = (Digest::of(b"new"), Digest::of(b"old"));
         let name = delta::name(&content, &base);
-        durable::write_all(&deltas.create_file(&name, 0o440).unwrap(), &deltas.join(&name), b"12345").unwrap();
+        durable::write_all(&deltas.create_file(&name, 0o440).unwrap(), &deltas.join(&name), b"12345")
+            .unwrap();
         deltas.create_file(".making-1", 0o440).unwrap();
         deltas.create_dir(delta::name(&base, &content), 0o700).unwrap();
         rustix::fs::symlinkat("/etc/passwd", &deltas, delta::name(&base, &base)).unwrap();

@@ -8,8 +8,9 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    CONDEMNED_NOTE, HandoverPoint, Listing, bear, deltas,
+    CONDEMNED_NOTE, HandoverPoint, Listing, bear,
     decide::{Leftover, leftover},
+    deltas,
     hold::Changing,
     owned, receipt_in,
 };
