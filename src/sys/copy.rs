@@ -26,7 +26,7 @@ pub fn hash_and_copy(
     from: &File,
     to: Option<&File>,
     path: &Path,
-    seen: &mut dyn FnMut(u64) -> std::result::Result<(), super::signals::Interrupted>,
+    seen: &mut Seen<'_>,
 ) -> std::result::Result<Content, CopyError> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0_u8; BUFFER];
@@ -68,6 +68,12 @@ pub fn hash_and_copy(
     Ok(Content { size: offset, sha256: hasher.finalize().into() })
 }
 
+/// Told the bytes of each step; may end the work.
+pub type Seen<'a> = dyn FnMut(u64) -> std::result::Result<(), super::signals::Interrupted> + 'a;
+
+/// Told each block that differs, and where it begins; may end the work.
+pub type Changed<'a> = dyn FnMut(u64, &[u8]) -> std::result::Result<(), CopyError> + 'a;
+
 /// What a file is compared with while it is read.
 pub struct Comparison<'a> {
     /// Its previous version.
@@ -76,7 +82,7 @@ pub struct Comparison<'a> {
     pub block: usize,
     /// Called with each block that differs, where it begins, in ascending order. What the base does not have counts as
     /// zeros there.
-    pub changed: &'a mut dyn FnMut(u64, &[u8]) -> std::result::Result<(), CopyError>,
+    pub changed: &'a mut Changed<'a>,
 }
 
 /// Where the content goes that is read for a comparison.
@@ -98,7 +104,7 @@ pub fn hash_and_compare(
     target: Target<'_>,
     comparison: &mut Comparison<'_>,
     path: &Path,
-    seen: &mut dyn FnMut(u64) -> std::result::Result<(), super::signals::Interrupted>,
+    seen: &mut Seen<'_>,
 ) -> std::result::Result<Content, CopyError> {
     let (mut hasher, mut offset) = (Sha256::new(), 0_u64);
     let (mut new, mut old) = (vec![0_u8; BUFFER], vec![0_u8; BUFFER]);
@@ -160,7 +166,7 @@ pub fn clone_or_copy(
     from: &File,
     to: &File,
     path: &Path,
-    seen: &mut dyn FnMut(u64) -> std::result::Result<(), super::signals::Interrupted>,
+    seen: &mut Seen<'_>,
 ) -> std::result::Result<(), CopyError> {
     const PIECE: u64 = 8 << 20;
     if share(from, to) {
@@ -274,7 +280,7 @@ fn next_data(file: &File, offset: u64, path: &Path) -> std::result::Result<Optio
 fn hash_zeros(
     hasher: &mut Sha256,
     mut count: u64,
-    seen: &mut dyn FnMut(u64) -> std::result::Result<(), super::signals::Interrupted>,
+    seen: &mut Seen<'_>,
 ) -> std::result::Result<(), CopyError> {
     static ZEROS: [u8; 65536] = [0; 65536];
     while count > 0 {

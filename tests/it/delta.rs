@@ -10,6 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use handover::manifest::{
+    Digest,
+    delta::{Head, Writer},
+};
 use serde_json::Value;
 
 use crate::harness::{Lab, TREE, findings, id_of, names};
@@ -198,6 +202,63 @@ fn a_delta_that_is_torn_or_wrong_costs_one_warning_and_the_file_comes_as_a_whole
         let warnings = findings(&report, "warning");
         assert_eq!(warnings.len(), 1, "{report:#}");
         assert!(warnings[0].contains(says) && warnings[0].contains("fetched as a whole"), "{warnings:?}");
+    }
+}
+
+/// A delta that is well-formed, for the file that it is named for, and of this content.
+fn forge(delta: &Path, base: Option<Digest>, blocks: &[u64]) {
+    let name = delta.file_name().unwrap().as_encoded_bytes();
+    let (_, named) = handover::manifest::delta::parse_name(name).unwrap();
+    let head = Head { base: base.unwrap_or(named), length: 64 * MIB as u64, block: BLOCK as u32 };
+    let mut writer = Writer::new(Vec::new(), &head).unwrap();
+    blocks.iter().for_each(|at| writer.block(*at, &[6; BLOCK]).unwrap());
+    fs::remove_file(delta).unwrap();
+    fs::write(delta, writer.finish().unwrap()).unwrap();
+}
+
+#[test]
+fn a_delta_that_lies_makes_nothing_but_the_file_that_was_sealed() {
+    let harms: [(Harm, &str); 6] = [
+        (|_, delta| forge(delta, None, &[0, 3 * BLOCK as u64]), "made something else of it"),
+        (|_, delta| forge(delta, None, &[]), "made something else of it"),
+        (|_, delta| forge(delta, Some(Digest::of(b"")), &[0]), "of other files"),
+        (|_, delta| forge(delta, None, &[BLOCK as u64, 0]), "lies where none can be"),
+        (|_, delta| forge(delta, None, &[64 * MIB as u64]), "lies where none can be"),
+        // There is nothing but the head, and more than is worth fetching.
+        (|_, delta| File::options().write(true).open(delta).unwrap().set_len(1 << 40).unwrap(), ""),
+    ];
+    let tried = harms.len();
+    for (harm, says) in harms {
+        let (lab, report) = harmed(harm);
+        let warnings = findings(&report, "warning");
+        assert_eq!(warnings.len(), usize::from(!says.is_empty()), "{says}: {report:#}");
+        assert!(warnings.iter().all(|warning| warning.contains(says)), "{says}: {warnings:?}");
+        assert!(names(&lab.path("sink/incoming/shop")).is_empty(), "{says}");
+        lab.run(&["sink", "verify"]).exits(0);
+    }
+    crate::proof::proof("a delta that lies", tried, 0);
+}
+
+#[test]
+fn a_link_or_a_folder_in_the_place_of_a_delta_is_none() {
+    let harms: [Harm; 3] = [
+        |_, delta| {
+            fs::remove_file(delta).unwrap();
+            std::os::unix::fs::symlink("/etc/passwd", delta).unwrap();
+        },
+        |_, delta| {
+            fs::remove_file(delta).unwrap();
+            fs::create_dir(delta).unwrap();
+        },
+        |lab, delta| {
+            let folder = delta.parent().unwrap();
+            fs::rename(folder, lab.path("elsewhere")).unwrap();
+            std::os::unix::fs::symlink(lab.path("elsewhere"), folder).unwrap();
+        },
+    ];
+    for harm in harms {
+        let (_lab, report) = harmed(harm);
+        assert!(findings(&report, "warning").is_empty(), "{report:#}");
     }
 }
 

@@ -298,6 +298,7 @@ fn requests(target: &Target) -> Vec<(OsString, Vec<u8>)> {
     for path in PATHS {
         all.push(format!("handover 1 send {path} META {caps}"));
         all.push(format!("handover 1 send {path} DATA {caps}"));
+        all.push(format!("handover 1 send {path} DELTA {caps}"));
         all.push(format!("handover 1 history {path}"));
         all.push(format!("handover 1 accept {path} {seal}"));
         all.push(format!("handover 1 reject {path} {seal}"));
@@ -305,6 +306,8 @@ fn requests(target: &Target) -> Vec<(OsString, Vec<u8>)> {
         all.push(format!("handover 1 send {waiting}/{path} DATA {caps}"));
     }
     all.extend(CAPS.iter().map(|caps| format!("handover 1 send {waiting} DATA {caps}")));
+    // There are no deltas beside these.
+    all.extend([waiting, stored].map(|id| format!("handover 1 send {id} DELTA {caps}")));
     // Ids of what is not here, of links that were planted, and seals of other content.
     for id in [
         "20990101T000000Z",

@@ -54,6 +54,7 @@ pub const ALL: [Verb; 7] = [
         world: || {
             let world = World::new("keep = 1");
             world.without_logs();
+            world.with_large();
             world.save();
             world
         },
@@ -89,7 +90,7 @@ pub const ALL: [Verb; 7] = [
         name: "accept",
         errors: 4,
         world: || {
-            let world = waiting("keep = 1");
+            let world = large_waiting("keep = 1");
             world.receipt();
             world
         },
@@ -103,7 +104,7 @@ pub const ALL: [Verb; 7] = [
     Verb {
         name: "sink",
         errors: 2,
-        world: || waiting("keep = 1"),
+        world: || large_waiting("keep = 1"),
         ready: nothing,
         command: |world| world.lab.handover(&["sink", "--json"]),
         good: &[0],
@@ -171,6 +172,19 @@ fn waiting(sink: &str) -> World {
     let world = World::new(sink);
     world.change("two");
     world.lab.run(&["source"]).exits(0);
+    world.save();
+    world
+}
+
+/// As [`waiting`], and what waits brings what changed in a large file.
+fn large_waiting(sink: &str) -> World {
+    let world = World::new(sink);
+    world.with_large();
+    world.change("two");
+    world.lab.run(&["source"]).exits(0);
+    let id = world.lab.waiting().pop().unwrap();
+    let deltas = world.lab.path("home/transport-outgoing").join(id).join("delta");
+    assert_eq!(crate::harness::names(&deltas).len(), 1);
     world.save();
     world
 }
