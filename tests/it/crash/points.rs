@@ -14,7 +14,7 @@ use std::{
 use super::{
     is_long,
     steps::{self, Step, by_name, chosen, told, traced},
-    verbs::{ALL, Verb},
+    verbs::{ALL, LARGE, Verb},
     world::{World, ran},
 };
 use crate::{
@@ -59,7 +59,7 @@ fn uncut(verb: &Verb, world: &World) -> Uncut {
 }
 
 fn verb(name: &str) -> &'static Verb {
-    ALL.iter().find(|verb| verb.name == name).unwrap()
+    ALL.iter().chain(&LARGE).find(|verb| verb.name == name).unwrap()
 }
 
 /// Tries all cases, some at a time, each in a world of its own.
@@ -261,4 +261,29 @@ fn logsink_with_an_error_at_each_step() {
 #[test]
 fn prune_with_an_error_at_each_step() {
     refused_everywhere("prune");
+}
+
+#[test]
+fn source_of_a_large_file_killed_at_each_step() {
+    killed_everywhere("source of a large file");
+}
+
+#[test]
+fn accept_of_a_large_file_killed_at_each_step() {
+    killed_everywhere("accept of a large file");
+}
+
+#[test]
+fn sink_of_a_large_file_killed_at_each_step() {
+    killed_everywhere("sink of a large file");
+}
+
+#[test]
+fn source_of_a_large_file_with_an_error_at_each_step() {
+    refused_everywhere("source of a large file");
+}
+
+#[test]
+fn sink_of_a_large_file_with_an_error_at_each_step() {
+    refused_everywhere("sink of a large file");
 }

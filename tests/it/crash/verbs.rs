@@ -54,7 +54,6 @@ pub const ALL: [Verb; 7] = [
         world: || {
             let world = World::new("keep = 1");
             world.without_logs();
-            world.with_large();
             world.save();
             world
         },
@@ -90,7 +89,7 @@ pub const ALL: [Verb; 7] = [
         name: "accept",
         errors: 4,
         world: || {
-            let world = large_waiting("keep = 1");
+            let world = waiting("keep = 1");
             world.receipt();
             world
         },
@@ -104,7 +103,7 @@ pub const ALL: [Verb; 7] = [
     Verb {
         name: "sink",
         errors: 2,
-        world: || large_waiting("keep = 1"),
+        world: || waiting("keep = 1"),
         ready: nothing,
         command: |world| world.lab.handover(&["sink", "--json"]),
         good: &[0],
@@ -168,6 +167,56 @@ const RESTORE: Verb = Verb {
 };
 
 /// A further generation waits.
+/// The same where a large file changes a little: what changed goes beside the generation.
+pub const LARGE: [Verb; 3] = [
+    Verb {
+        name: "source of a large file",
+        errors: 1,
+        world: || {
+            let world = World::new("keep = 1");
+            world.without_logs();
+            world.with_large();
+            world.save();
+            world
+        },
+        ready: |world| {
+            world.lab.run(&["source"]).exits(0);
+            world.change("two");
+        },
+        command: |world| world.lab.handover(&["source", "--json"]),
+        good: &[0, 4],
+        failed: &[14, 3, 4, 0],
+        later: nothing,
+        picture: |world| Picture::without_times(&world.lab, &["home", "app"], &[]),
+    },
+    Verb {
+        name: "accept of a large file",
+        errors: 1,
+        world: || {
+            let world = large_waiting("keep = 1");
+            world.receipt();
+            world
+        },
+        ready: nothing,
+        command: |world| world.accept(&receipt(world)),
+        good: &[0],
+        failed: &[99, 0],
+        later: nothing,
+        picture: |world| Picture::without_times(&world.lab, &["home", "app"], &[]),
+    },
+    Verb {
+        name: "sink of a large file",
+        errors: 1,
+        world: || large_waiting("keep = 1"),
+        ready: nothing,
+        command: |world| world.lab.handover(&["sink", "--json"]),
+        good: &[0],
+        failed: &[14, 3, 12, 0],
+        later: collect,
+        picture: |world| Picture::without_times(&world.lab, &["home", "sink"], &[]),
+    },
+];
+
 fn waiting(sink: &str) -> World {
     let world = World::new(sink);
     world.change("two");
