@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use super::{
-    clean,
+    beside, clean,
     error::{Error, Result},
     exchange, finish,
     journal::{DumpRecord, DumpState, Journal, Phase},
@@ -76,7 +76,7 @@ fn restore(state: &Dir, private: &Dir, mut journal: Journal) -> Result<Vec<Findi
     journal = Journal { phase: Phase::PutBack, units: tidy, dumps: Vec::new(), ..journal };
     journal.write(state)?;
     for unit in &journal.units {
-        if let Err(e) = exchange::drop_staging(unit) {
+        if let Err(e) = beside::drop_staging(unit) {
             let text = format!("{} could not be removed: {e}", shown(&unit.staging));
             findings
                 .push(Finding::new(Kind::Warning, unit.element.as_str(), text).with_fix("remove it by hand"));
