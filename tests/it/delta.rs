@@ -16,7 +16,7 @@ use handover::manifest::{
 };
 use serde_json::Value;
 
-use crate::harness::{Lab, TREE, findings, id_of, names};
+use crate::harness::{Lab, TREE, below, findings, id_of, names};
 
 const MIB: usize = 1 << 20;
 /// The blocks in which files are compared.
@@ -92,6 +92,11 @@ fn of_large_files_that_changed_grew_or_were_cut_what_changed_crosses_the_wire() 
     lab.write("moved/on", [b"x", &moved[..]].concat());
     let id = id_of(&lab.source(0));
     assert_eq!(deltas(&lab, &id).len(), 3);
+    // They are in nobody's way: what waits is restored as ever.
+    let (from, to) = (lab.path("home/transport-outgoing"), lab.path("from-the-source"));
+    let args = ["restore", "--from", from.to_str().unwrap(), "--to", to.to_str().unwrap()];
+    lab.run(&args).exits(0);
+    assert!(fs::read(below(&to, &lab.path("tree/grown"))).unwrap() == grown);
     let report = lab.sink(0);
     assert!(findings(&report, "warning").is_empty(), "{report:#}");
     assert_eq!((number(&report, "fetched"), number(&report, "patched")), (4, 3));
