@@ -20,24 +20,28 @@ pub fn check(proven: &Proven, generation: &Generation, elements: &[Name], paths:
     let all = Selection { elements: elements.to_vec(), paths: Vec::new() };
     let places = Places::new(generation, &all)
         .map_err(|_| Error::Internal("an element that was found is not in the generation"))?;
-    for path in paths {
-        let mut sought = Sought { path, is_there: false, above: 0 };
-        if !each(proven, &places, &mut |there| sought.see(there))? || sought.is_there {
-            continue;
+    let mut sought: Vec<Sought<'_>> =
+        paths.iter().map(|path| Sought { path, is_there: false, above: 0 }).collect();
+    let is_told = each(proven, &places, &mut |there| {
+        sought.iter_mut().for_each(|sought| sought.see(there));
+        sought.iter().any(|sought| !sought.is_there)
+    })?;
+    let Some(missing) = sought.iter().find(|sought| !sought.is_there).filter(|_| is_told) else {
+        return Ok(());
+    };
+    let (above, name) = missing.split();
+    let mut near: Vec<(usize, Vec<u8>)> = Vec::new();
+    each(proven, &places, &mut |there| {
+        if let Some(child) = child(there, above)
+            && near.iter().all(|(_, known)| known != child)
+        {
+            near.push((distance(child, name), child.to_vec()));
+            near.sort();
+            near.truncate(NEAR);
         }
-        let (above, name) = sought.split();
-        let mut near: Vec<(usize, Vec<u8>)> = Vec::new();
-        each(proven, &places, &mut |there| {
-            let Some(child) = child(there, above) else { return };
-            if near.iter().all(|(_, known)| known != child) {
-                near.push((distance(child, name), child.to_vec()));
-                near.sort();
-                near.truncate(NEAR);
-            }
-        })?;
-        return Err(unknown(generation, path, above, &near));
-    }
-    Ok(())
+        true
+    })?;
+    Err(unknown(generation, missing.path, above, &near))
 }
 
 fn unknown(generation: &Generation, path: &[u8], above: &[u8], near: &[(usize, Vec<u8>)]) -> Error {
@@ -87,20 +91,24 @@ impl Sought<'_> {
     }
 }
 
-/// Calls `see` with every path of the source that these places hold, without the leading slash; whether all could be told.
-fn each(proven: &Proven, places: &Places<'_>, see: &mut dyn FnMut(&[u8])) -> Result<bool> {
-    let mut archives = Vec::new();
+/// Calls `see` with every path of the source that these places hold, without the leading slash: archives last, and only while
+/// it says that it wants more. Whether all could be told.
+fn each(proven: &Proven, places: &Places<'_>, see: &mut dyn FnMut(&[u8]) -> bool) -> Result<bool> {
+    let (mut archives, mut more) = (Vec::new(), true);
     proven.each(&mut |entry| {
         match places.of(&entry.path) {
-            Place::At { path, .. } => see(path),
+            Place::At { path, .. } => more = see(path),
             Place::Archive => archives.push(entry.path.clone()),
             Place::Nowhere | Place::Target => {}
         }
         Ok(())
     })?;
     for archive in archives {
+        if !more {
+            break;
+        }
         let Ok(file) = proven.open(&archive) else { return Ok(false) };
-        if !unpack::names(&file, see)? {
+        if !unpack::names(&file, &mut |path| more = see(path))? {
             return Ok(false);
         }
     }

@@ -163,3 +163,22 @@ fn what_cannot_be_tidied_is_a_warning_and_the_restore_is_done() {
     assert!(!host.lab.path("state/restore/journal.json").exists() && !host.lab.path("stopped").exists());
     host.lab.run(&["source", "--json"]).exits(4);
 }
+
+#[test]
+fn a_tidying_that_can_never_end_can_be_given_up_and_the_new_state_stays() {
+    let probe = "probe = [\"mount\", \"-o\", \"remount,ro\", \"{lab}/app\"]\nservices";
+    let host = Host::with(Lab::new(), &ELEMENTS.replacen("services", probe, 1), "");
+    let disk = Mounted::tmpfs(&host.lab.path("app"), "size=5m");
+    host.old_in_place_of_new();
+    host.lab.run(&["restore", "--yes"]).exits(14).says(&["Read-only"]);
+    assert!(host.lab.path("state/restore/journal.json").exists());
+    host.lab.run(&["restore", "--yes"]).exits(14);
+    let give_up = ["restore", "undo", "--give-up"];
+    host.lab.run(&[&give_up[..], &["--dry-run"]].concat()).exits(0).says(&["is done and stays"]);
+    let ran = host.lab.run(&[&give_up[..], &["--yes"]].concat()).exits(0);
+    ran.says(&["not all could be tidied", "app/shop before may still lie in", ".handover-restore-"]);
+    assert!(!host.lab.path("state/restore/journal.json").exists() && !host.lab.path("stopped").exists());
+    assert_eq!([host.read("shop/index.html"), host.read("shop.conf")], ["old"; 2]);
+    host.lab.run(&["source", "--json"]).exits(4);
+    drop(disk);
+}
