@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use super::{
     Error, Result, Stored,
     anomaly::{self, Compared, Judged, Limits},
-    meta::items,
+    meta::{items, proven_items},
     place::Checked,
 };
 use crate::{
     manifest::{GenerationId, lost, merge::Items},
-    sys::{Dir, name::Name, signals},
+    sys::{name::Name, signals},
 };
 
 impl Checked {
@@ -25,7 +25,7 @@ impl Checked {
         for (with, names) in baselines {
             let old = self.place.store.open(with)?;
             let elements: Vec<&[u8]> = names.iter().map(|name| name.as_str().as_bytes()).collect();
-            let (mut old, mut new) = (|| manifest(&old), || manifest(&self.place.tree));
+            let (mut old, mut new) = (|| checked(items(&old)?), || checked(proven_items(&self.place.tree)?));
             let losses = lost::lost(&mut old, &mut new, &elements, &|loss| anomaly::matters(limits, loss))?;
             let of = |(element, loss)| Compared::new(element, with.clone(), loss);
             compared.extend(names.into_iter().zip(losses).map(of));
@@ -34,6 +34,6 @@ impl Checked {
     }
 }
 
-fn manifest(dir: &Dir) -> Result<Items<'static, Error>> {
-    Ok(Box::new(items(dir)?.map(|item| signals::check().map_err(Error::from).and(item))))
+fn checked(items: Items<'static, Error>) -> Result<Items<'static, Error>> {
+    Ok(Box::new(items.map(|item| signals::check().map_err(Error::from).and(item))))
 }

@@ -288,11 +288,6 @@ fn sink_of_a_large_file_killed_at_each_step() {
 }
 
 #[test]
-fn source_of_a_large_file_with_an_error_at_each_step() {
-    refused_everywhere("source of a large file");
-}
-
-#[test]
 fn sink_of_a_large_file_with_an_error_at_each_step() {
     refused_everywhere("sink of a large file");
 }
