@@ -19,6 +19,7 @@ mod patch;
 mod preflight;
 pub mod prune;
 pub mod query;
+pub mod rename;
 pub mod run;
 pub mod status;
 pub mod watch;

@@ -9,6 +9,7 @@ mod delivery;
 pub mod deltas;
 mod dump;
 mod grants;
+pub mod home;
 pub mod life;
 pub mod logs;
 mod packing;

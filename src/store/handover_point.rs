@@ -28,6 +28,7 @@ pub mod deltas;
 mod draft;
 mod gate_files;
 mod hold;
+pub mod known;
 mod layout;
 mod owned;
 mod recover;

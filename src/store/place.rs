@@ -24,7 +24,7 @@ use crate::{
     sys::{
         self, Dir,
         copy::{CopyError, hash_and_copy},
-        durable, show, signals, stamp, users,
+        durable, show, signals, stamp, users, words,
     },
 };
 
@@ -38,7 +38,7 @@ pub enum CheckError {
     #[error(transparent)]
     Store(#[from] Error),
     /// Content is missing or wrong.
-    #[error("{} files are missing or wrong, the first: {}", .0.len(), first(.0))]
+    #[error("missing or wrong: {}, the first: {}", words::files(.0.len() as u64), first(.0))]
     Content(Vec<Bad>),
     /// Something came that was not asked for.
     #[error("the far end sent what was not asked for: {}", first(.0))]
