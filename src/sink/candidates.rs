@@ -6,7 +6,7 @@ use crate::{
     config,
     manifest::receipt::Verify,
     store::{
-        Strange, Stored,
+        Stored, Strange,
         retention::{Candidate, Policy},
     },
 };

@@ -419,7 +419,10 @@ impl One<'_> {
         }
         let decided = prune::decide(&self.store, self.source, self.setup.config, self.now())?;
         if let Some((_, why)) = &decided.losing.suspicious {
-            self.note(self.source.name.as_str(), &format!("nothing would go, and it would be suspicious: {why}"));
+            self.note(
+                self.source.name.as_str(),
+                &format!("nothing would go, and it would be suspicious: {why}"),
+            );
         }
         for decision in decided.decisions {
             if let store::retention::Verdict::Condemn(reason) = &decision.verdict {

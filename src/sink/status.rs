@@ -201,8 +201,7 @@ fn gathered(
     let ids = |which: &dyn Fn(&Stored) -> bool| {
         stored.iter().filter(|s| which(s)).map(|s| s.id().to_string()).collect::<Vec<_>>()
     };
-    let doubted =
-        strange.iter().filter(|s| s.doubt.is_some()).map(|s| sys::show(s.name.as_encoded_bytes()));
+    let doubted = strange.iter().filter(|s| s.doubt.is_some()).map(|s| sys::show(s.name.as_encoded_bytes()));
     Ok(Standing {
         source: kept.name().to_string(),
         level: Level::Ok,

@@ -213,7 +213,8 @@ pub fn judge_last(limits: Limits, compared: &[Compared], stored: &[Stored]) -> L
     let mut losing = Losing { suspicious: None, calm: calm.cloned().collect() };
     let strange = |one: &&Compared| !is_turning(one) && unusual(limits, one, stored).is_some();
     let Some(first) = compared.iter().find(strange).filter(|_| is_known(stored)) else { return losing };
-    let of_it: Vec<&Compared> = compared.iter().filter(|one| one.with == first.with).filter(strange).collect();
+    let of_it: Vec<&Compared> =
+        compared.iter().filter(|one| one.with == first.with).filter(strange).collect();
     let told: Vec<String> = of_it.iter().map(|one| told_last(one)).collect();
     let elements = of_it.into_iter().take(NOTED).map(|one| one.element.clone()).collect();
     losing.suspicious = Some((Turned { with: first.with.clone(), elements }, joined(&told)));

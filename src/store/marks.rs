@@ -206,7 +206,8 @@ mod tests {
         let judged = crate::store::anomaly::judge(limits, compared.clone(), &[]);
         let losing = crate::store::anomaly::judge_last(limits, &compared, &[]);
         assert!(losing.suspicious.is_none(), "a new source is not judged");
-        let turned = Turned { with: id, elements: judged.compared.iter().map(|c| c.element.clone()).collect() };
+        let turned =
+            Turned { with: id, elements: judged.compared.iter().map(|c| c.element.clone()).collect() };
         let mut marks = Marks {
             compared: judged.compared,
             turns: turned.elements.clone(),

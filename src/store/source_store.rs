@@ -252,7 +252,11 @@ pub(super) fn list<T>(
             continue;
         }
         let Some(id) = name.to_str().and_then(|text| text.parse::<GenerationId>().ok()) else {
-            strange.push(Strange { name, why: "its name is not an id of a generation".to_owned(), doubt: None });
+            strange.push(Strange {
+                name,
+                why: "its name is not an id of a generation".to_owned(),
+                doubt: None,
+            });
             continue;
         };
         match place.open_dir(&name).map_err(Error::from).and_then(|dir| load(&dir, &id)) {

@@ -68,8 +68,7 @@ pub(super) fn now(context: &Context, sink: &Sink<'_>, names: &[Name]) -> Outcome
         let mut findings = pruned.findings;
         if let Some((id, why)) = pruned.suspicious {
             let (_, state) = sink.open()?;
-            let noted =
-                journal::note(&state, source.name.as_str(), &id, (clock::now(), "suspicious"), why);
+            let noted = journal::note(&state, source.name.as_str(), &id, (clock::now(), "suspicious"), why);
             noted.map_err(|e| sink.refuse(&e))?;
             let all = store.stored().map_err(|e| sink.refuse(&e))?;
             findings.extend(brake::finding(sink.config.role, source.name.as_str(), &all));

@@ -31,7 +31,8 @@ fn what_is_encrypted_beside_and_deleted_the_day_after_costs_no_good_generation()
     let (first, report) = days.next(3);
     let said = suspicious(&report);
     let words = format!("www has lost bit by bit what {} holds, which is about to go", good[0]);
-    for words in [&words, &format!("{FILES} of its {FILES} files"), &format!("diff shop {} {first}", good[0])] {
+    for words in [&words, &format!("{FILES} of its {FILES} files"), &format!("diff shop {} {first}", good[0])]
+    {
         assert!(said.contains(words.as_str()), "{words}: {said}");
     }
     let mut lost = 0;
