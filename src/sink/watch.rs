@@ -56,7 +56,11 @@ pub fn look(
 }
 
 /// What is known to be damaged of what is stored of a source: by a verification, or because a run came across it.
-pub fn damage(role: SinkRole, name: &str, (stored, strange): &(Vec<Stored>, Vec<Strange>)) -> Option<Finding> {
+pub fn damage(
+    role: SinkRole,
+    name: &str,
+    (stored, strange): &(Vec<Stored>, Vec<Strange>),
+) -> Option<Finding> {
     let counted = stored.iter().filter_map(|s| Some((s.id().to_string(), s.marks.damage.as_ref()?)));
     let counted = counted.map(|(id, damage)| match damage.count {
         1 => format!("{id} (1 file)"),
@@ -64,8 +68,7 @@ pub fn damage(role: SinkRole, name: &str, (stored, strange): &(Vec<Stored>, Vec<
     });
     let is_generation = |s: &&Strange| s.name.to_str().is_some_and(|n| n.parse::<GenerationId>().is_ok());
     let torn = strange.iter().filter(is_generation);
-    let torn =
-        torn.map(|s| format!("{} ({})", show(s.name.as_encoded_bytes()), show(s.why.as_bytes())));
+    let torn = torn.map(|s| format!("{} ({})", show(s.name.as_encoded_bytes()), show(s.why.as_bytes())));
     let all: Vec<String> = counted.chain(torn).collect();
     if all.is_empty() {
         return None;

@@ -450,6 +450,7 @@ fn receipts_for_what_was_never_stored_cost_the_source_nothing_that_it_keeps_and_
     let stored = lab.both();
     let target = Target { lab, stored: stored.clone(), waiting: String::new() };
     let lab = &target.lab;
+    let receipt = lab.text(format!("home/store/{stored}/receipt.toml"));
     let on_day = |day: u32, args: &[&str]| {
         let mut command = lab.handover(args);
         Ran::new(&command.env("HANDOVER_CLOCK", format!("+{}h", day * 24)).output().unwrap())
@@ -460,8 +461,8 @@ fn receipts_for_what_was_never_stored_cost_the_source_nothing_that_it_keeps_and_
         lab.write("page", format!("day {day}\n"));
         on_day(day, &["source"]).exits(0);
         let offers: Value = serde_json::from_slice(&target.ask("handover 1 offers", b"").out).unwrap();
-        let (id, seal) = (offers["offers"][0]["id"].as_str().unwrap(), offers["offers"][0]["seal"].as_str().unwrap());
-        let receipt = lab.text(format!("home/store/{stored}/receipt.toml"));
+        let (id, seal) =
+            (offers["offers"][0]["id"].as_str().unwrap(), offers["offers"][0]["seal"].as_str().unwrap());
         let forged = receipt.lines().map(|line| match line.split(' ').next() {
             Some("id") => format!("id = \"{id}\"\n"),
             Some("seal") => format!("seal = \"{seal}\"\n"),
@@ -482,5 +483,9 @@ fn receipts_for_what_was_never_stored_cost_the_source_nothing_that_it_keeps_and_
     // The sink's own watch sees what the source cannot: nothing came.
     on_day(5, &["sink", "watch"]).exits(3).says(&["shop"]);
     assert_eq!(names(&lab.path("sink/store/shop")), [stored.as_str()]);
-    crate::proof::proof("false receipts", lied.len(), lied.iter().filter(|id| !everywhere().contains(id)).count());
+    crate::proof::proof(
+        "false receipts",
+        lied.len(),
+        lied.iter().filter(|id| !everywhere().contains(id)).count(),
+    );
 }

@@ -126,7 +126,10 @@ impl Days {
         }
         Ended(self.shop.run("handover source watch")).ends(&[0]);
         let status = self.vault.must_as(SINK_USER, "handover --json sink status").text();
-        assert!(status.contains("\"level\": \"ok\"") || status.contains("\"level\":\"ok\""), "{day}: {status}");
+        assert!(
+            status.contains("\"level\": \"ok\"") || status.contains("\"level\":\"ok\""),
+            "{day}: {status}"
+        );
     }
 
     /// Subjects of the mails since the last call.
@@ -180,6 +183,8 @@ fn the_line(days: &mut Days) {
     days.collect();
     days.in_the_middle(|| days.shop.disconnect()).ends(&[12]);
     days.shop.connect();
+    // The far end has another address now, and would see only after minutes that nobody is there: `tests/lab/cut` waits.
+    days.shop.run("pkill -KILL -u dataBackupSource");
     days.are_over("the network is cut in the middle of a fetch");
 
     days.shop.must(LARGE);
@@ -195,7 +200,8 @@ fn the_line(days: &mut Days) {
     days.shop.must(LARGE);
     days.collect();
     // The listening sshd, and all sessions of the transport user with it.
-    let ended = days.in_the_middle(|| drop(days.shop.run("pkill -KILL sshd; pkill -KILL -u dataBackupSource")));
+    let ended =
+        days.in_the_middle(|| drop(days.shop.run("pkill -KILL sshd; pkill -KILL -u dataBackupSource")));
     ended.ends(&[0, 12]);
     days.shop.must("/usr/sbin/sshd");
     days.are_over("sshd is killed in the middle of a fetch");
@@ -332,7 +338,9 @@ fn a_hostile_source_beside(lab: &Lab, days: &mut Days) {
         0o755,
     );
     let keys = format!("{HOME}/.ssh/authorized_keys");
-    evil.must(&format!("cp -p {keys} /root/keys; sed -i 's#command=\"[^\"]*\"#command=\"/usr/local/bin/evil\"#' {keys}"));
+    evil.must(&format!(
+        "cp -p {keys} /root/keys; sed -i 's#command=\"[^\"]*\"#command=\"/usr/local/bin/evil\"#' {keys}"
+    ));
     let honest = days.collect();
     let ended = days.sink();
     assert_ne!(ended.0.code, 0, "{:?}", ended.0);
@@ -403,10 +411,14 @@ fn full(days: &mut Days) {
 
 fn somebody_elses(days: &mut Days) {
     days.collect();
-    days.vault.must(&format!("chown -R root:root {STORE}/shop {STORE}/../incoming; chmod -R go-rwx {STORE}/../incoming"));
+    days.vault.must(&format!(
+        "chown -R root:root {STORE}/shop {STORE}/../incoming; chmod -R go-rwx {STORE}/../incoming"
+    ));
     let done = days.sink();
     assert_ne!(done.0.code, 0, "{:?}", done.0);
-    days.vault.must(&format!("chown -R {SINK_USER}: {STORE}/shop {STORE}/../incoming; chmod -R u+rwX,g+rX {STORE}/../incoming"));
+    days.vault.must(&format!(
+        "chown -R {SINK_USER}: {STORE}/shop {STORE}/../incoming; chmod -R u+rwX,g+rX {STORE}/../incoming"
+    ));
     days.are_over("the store belongs to somebody else");
 }
 

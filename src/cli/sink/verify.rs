@@ -182,8 +182,7 @@ fn one(
             ),
         ));
     }
-    let mut all = Vec::new();
-    for one in chosen {
+    let look = |one: &Stored| -> Result<Verified, Exit> {
         progress.begin(format!("verifying {}", one.id()), 0, one.found.generation.bytes);
         let (healed, source_said) = match heal {
             Some(heal) => heal.one(sink, store, one, &effort(&progress))?,
@@ -194,8 +193,21 @@ fn one(
         };
         let next = || after_damage(sink.config.role, name);
         let seen = verified(name.as_str(), one.id().as_str(), &healed.report, next);
-        all.push(Verified { healed: healed.files, source_said, ..seen });
+        Ok(Verified { healed: healed.files, source_said, ..seen })
+    };
+    let mut all = Vec::new();
+    // The newest first: it is the one that the source still has, and what it gets from there heals the others.
+    for one in chosen.iter().rev() {
+        all.push(look(one)?);
     }
+    // What one was given may be what an earlier one lacked.
+    if heal.is_some() && all.iter().any(|one| one.healed > 0) {
+        for (one, seen) in chosen.iter().rev().zip(&mut all).filter(|(_, seen)| !seen.whole) {
+            let again = look(one)?;
+            *seen = Verified { healed: seen.healed + again.healed, ..again };
+        }
+    }
+    all.reverse();
     drop(display);
     let torn = strange.iter().filter(|_| ids.is_empty()).map(|s| Verified {
         source: name.to_string(),

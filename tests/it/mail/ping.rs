@@ -108,6 +108,9 @@ fn a_ping_that_hangs_is_given_up_in_time_and_fails_no_backup() {
     let (said, took) = (findings(&report, "warning"), start.elapsed());
     assert!(said.len() == 2 && said.iter().all(|line| line.contains("the ping to ")), "{said:#?}");
     // Three attempts of 2 s at the beginning and three at the end, with pauses.
-    assert!(took > std::time::Duration::from_secs(2) && took < std::time::Duration::from_secs(60), "{took:?}");
+    assert!(
+        took > std::time::Duration::from_secs(2) && took < std::time::Duration::from_secs(60),
+        "{took:?}"
+    );
     lab.sink(0);
 }
