@@ -257,10 +257,11 @@ fn the_application(days: &mut Days) {
     days.sealed.push(done.json()["generation"]["id"].as_str().unwrap().to_owned());
     days.sink().ends(&[0]).says("its id lies in the future");
     days.are_over("the source's clock is a day ahead");
-    let done = days.vault.run_as(SINK_USER, "HANDOVER_CLOCK=-25h handover --json sink run");
+    let yesterday = "HANDOVER_CLOCK=$(date -u -d '-25 hours' +%Y-%m-%dT%H:%M:%SZ) handover --json sink run";
+    let done = days.vault.run_as(SINK_USER, yesterday);
     assert_eq!(done.code, 0, "{done:?}");
     days.collect();
-    let done = days.vault.run_as(SINK_USER, "HANDOVER_CLOCK=-25h handover --json sink run");
+    let done = days.vault.run_as(SINK_USER, yesterday);
     assert!(done.code == 0 && done.text().contains("ahead of"), "{done:?}");
     days.are_over("the sink's clock is a day behind");
 }
@@ -354,8 +355,8 @@ fn a_hostile_source_beside(lab: &Lab, days: &mut Days) {
 fn after_a_bad_day_of_a_disk_one_run_more_and_everything_is_whole() {
     let lab = Lab::new();
     // Real file systems with an end.
-    let shop = lab.host_with("shop", Image::Host, Home::Small(96 << 20));
-    let vault = lab.host_with("vault", Image::Host, Home::Small(96 << 20));
+    let shop = lab.host_with("shop", Image::Host, Home::Small(192 << 20));
+    let vault = lab.host_with("vault", Image::Host, Home::Small(192 << 20));
     let shop = pair::source_on(shop, "shop", ELEMENTS);
     let vault = pair::sink_on(vault, SLOW);
     let mut days = Days::new(shop, vault);
@@ -402,7 +403,7 @@ fn full(days: &mut Days) {
         empty(&days.vault);
         days.are_over(day);
     }
-    days.shop.must("head -c 16M /dev/urandom > /srv/www/large");
+    days.shop.must("head -c 40M /dev/urandom > /srv/www/large");
     days.collect();
     days.in_the_middle(|| leave(&days.vault, 0)).ends(&[14]);
     empty(&days.vault);
