@@ -11,7 +11,7 @@ mod to;
 
 pub(super) use gate::run as gate;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{
     Context,
@@ -60,6 +60,18 @@ fn id(which: &Which) -> Option<GenerationId> {
     match which {
         Which::Newest => None,
         Which::Id(id) => Some(id.clone()),
+    }
+}
+
+/// Refuses a place that was named and is not there, as what is wrong with the command line.
+fn there(place: Option<&Path>) -> Result<(), Exit> {
+    let Some(place) = place else { return Ok(()) };
+    match crate::sys::Dir::open(place) {
+        Err(e) if e.is_not_found() => {
+            let shown = crate::sys::show(place.as_os_str().as_encoded_bytes());
+            Err(fail(Exit::Usage, &format!("--from {shown}: there is no such file or folder")))
+        }
+        _ => Ok(()),
     }
 }
 

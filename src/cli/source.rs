@@ -297,9 +297,12 @@ fn table(standing: &Standing, now: jiff::Timestamp) {
     show::data(&format!("last success: {}", ago(standing.last_success_at)));
     show::data(&format!("newest data that a sink has: {}", ago(standing.accepted_at)));
     if standing.channel == Channel::Data {
-        let how = standing.drill.as_ref().map_or_else(String::new, |drill| {
-            let word = if drill.ok { "can be restored" } else { "COULD NOT be restored" };
-            format!(": {} {word}, tried in {} s", drill.id, drill.seconds)
+        let how = standing.drill.as_ref().map_or_else(String::new, |drill| match &standing.drill_refused {
+            Some(why) => format!(": {} could not be tried: {why}", drill.id),
+            None => {
+                let word = if drill.ok { "can be restored" } else { "COULD NOT be restored" };
+                format!(": {} {word}, tried in {} s", drill.id, drill.seconds)
+            }
         });
         show::data(&format!("last drill: {}{how}", ago(standing.drill.as_ref().map(|drill| drill.at))));
     }

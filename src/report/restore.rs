@@ -138,10 +138,14 @@ pub struct DrillRun {
     pub started: Timestamp,
     /// When it ended.
     pub finished: Timestamp,
+    /// Whether only what would be tried was asked for.
+    pub dry_run: bool,
     /// The generation that was restored.
     pub generation: Option<String>,
     /// How old its data was, in seconds.
     pub age_seconds: Option<i64>,
+    /// What would be tried, and how: only where that was asked for.
+    pub plan: Vec<RehearsedElement>,
     /// How long it took, in seconds.
     pub seconds: u64,
     /// Whether it came to its end: an interrupted or refused one says nothing of what the probes found.
@@ -167,4 +171,21 @@ pub struct DrilledElement {
     pub probed: bool,
     /// How long it took, in seconds.
     pub seconds: f64,
+}
+
+/// An element that a drill would try.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RehearsedElement {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// Regular files; an archive is one.
+    pub files: u64,
+    /// Bytes of their content.
+    pub bytes: u64,
+    /// Where it would be written to.
+    pub place: String,
+    /// The commands in their order, each after the name of its step. `RANDOM` stands for what each drill chooses anew.
+    pub commands: Vec<String>,
 }

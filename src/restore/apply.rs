@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    build, copy,
+    beside, build, copy,
     dump::{self, Target},
     error::{Error, Result},
     exchange::{self, Put},
@@ -140,7 +140,7 @@ impl<'a> Applying<'a> {
                 kept.push(record.clone());
                 continue;
             }
-            exchange::drop_staging(record)?;
+            beside::drop_staging(record)?;
             let text = format!(
                 "{} is not in generation {}: it is left as it is",
                 show(unit.root.as_os_str().as_encoded_bytes()),
@@ -248,7 +248,9 @@ impl<'a> Applying<'a> {
     /// Tidies after all is done.
     fn finish(&self, done: &mut Done) -> Result<()> {
         self.progress.begin("tidying", 0, 0);
-        done.replaced = finish::finish(self.state, self.private, &self.journal)?;
+        let (replaced, findings) = finish::finish(self.state, self.private, &self.journal)?;
+        done.replaced = replaced;
+        done.findings.extend(findings);
         Ok(())
     }
 
@@ -284,13 +286,13 @@ impl<'a> Applying<'a> {
     }
 }
 
-/// Runs the application's own procedure on the proven copy instead of all that.
+/// Runs the application's own procedure on the proven copy instead of all that. Gives what could not be tidied.
 pub fn procedure(
     applying: &mut Applying<'_>,
     command: &[String],
     folder: &Path,
     placeholder: &str,
-) -> Result<()> {
+) -> Result<Vec<Finding>> {
     applying.progress.begin("running the procedure", 0, 0);
     applying.enter(Phase::Procedure)?;
     let folder = folder.to_string_lossy();
@@ -302,6 +304,5 @@ pub fn procedure(
         return Err(Error::of_command("restore", "the procedure", e));
     }
     applying.enter(Phase::Done)?;
-    finish::finish(applying.state, applying.private, &applying.journal)?;
-    Ok(())
+    Ok(finish::finish(applying.state, applying.private, &applying.journal)?.1)
 }

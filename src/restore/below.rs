@@ -13,12 +13,12 @@ use super::{
     pick::{self, Trust, Wish},
     proven::{Proven, Wanted},
     selection::{Places, Selection},
-    tarball,
+    sought,
     write_out::Written,
 };
 use crate::{
     config::Reserve,
-    manifest::{Channel, Generation, GenerationId, Seal, names},
+    manifest::{Channel, Generation, GenerationId, Seal},
     report::{Finding, Kind},
     store::Found,
     sys::{self, Dir, durable, name::Name, progress::Progress, random, show},
@@ -94,14 +94,18 @@ pub fn run(ask: &mut Ask<'_>, progress: &Progress, findings: &mut Vec<Finding>) 
         written: None,
     };
     let selection = Selection { elements: ask.wish.elements.clone(), paths: ask.paths.clone() };
-    let places = places(&found.generation, &selection)?;
+    ask.wish.check_elements(&found.generation)?;
+    let part = Part::of(&found.generation, &selection)?;
+    findings.extend(ask.wish.torn_twin(&catch.candidates, at));
+    let is_tar = matches!(chosen.place, Place::Tar(_));
+    if ask.dry_run || is_tar && !ask.paths.is_empty() {
+        // A path that is in nothing is found out before all of a tar is unpacked.
+        below.wanted = described(chosen, &part, progress)?;
+    }
     if ask.dry_run {
-        below.wanted = described(chosen, &found.generation, progress, &mut |proven| {
-            counted(proven, &places, found.id())
-        })?;
         return Ok(below);
     }
-    let (wanted, written) = write(chosen, &found.generation, &places, &target, progress)?;
+    let (wanted, written) = write(chosen, &part, &target, progress)?;
     (below.wanted, below.written) = (wanted, Some(written));
     if let Some(torn) = below.written.as_ref().filter(|w| w.damaged_count > 0) {
         findings.push(damaged(torn, &catch.candidates, at, found));
@@ -176,75 +180,67 @@ fn judge(ask: &Ask<'_>, found: &Found, target: &Target, findings: &mut Vec<Findi
     Ok(())
 }
 
-fn places<'a>(generation: &'a Generation, selection: &'a Selection) -> Result<Places<'a>> {
-    Places::new(generation, selection).map_err(|unknown| {
-        let there: Vec<&str> = generation.elements.iter().map(|e| e.name.as_str()).collect();
-        let unknown: Vec<&str> = unknown.iter().map(|n| n.as_str()).collect();
-        let text = format!("generation {} has no element {}", generation.id, unknown.join(", "));
-        Error::refused(text, format!("it has: {}", there.join(", ")))
-    })
+/// What of a generation is wanted.
+struct Part<'a> {
+    generation: &'a Generation,
+    selection: &'a Selection,
+    places: Places<'a>,
 }
 
-fn counted(proven: &Proven, places: &Places<'_>, id: &GenerationId) -> Result<(Wanted, Need)> {
-    let wanted = proven.count(places)?;
-    if wanted.entries == 0 {
-        return Err(nothing(id));
+impl<'a> Part<'a> {
+    fn of(generation: &'a Generation, selection: &'a Selection) -> Result<Self> {
+        let places = Places::new(generation, selection)
+            .map_err(|_| Error::Internal("an element that was found is not in the generation"))?;
+        Ok(Self { generation, selection, places })
     }
-    Ok((wanted, proven.need(places)?))
-}
 
-fn nothing(id: &GenerationId) -> Error {
-    Error::refused(format!("nothing in {id} is what was asked for"), "name other elements or paths")
+    fn count(&self, proven: &Proven) -> Result<(Wanted, Need)> {
+        sought::check(proven, self.generation, &self.selection.elements, &self.selection.paths)?;
+        let wanted = proven.count(&self.places)?;
+        if wanted.entries == 0 {
+            return Err(self.nothing());
+        }
+        Ok((wanted, proven.need(&self.places)?))
+    }
+
+    fn nothing(&self) -> Error {
+        let text = format!("nothing in {} is what was asked for", self.generation.id);
+        Error::refused(text, "name other elements or paths")
+    }
 }
 
 /// Counts in what describes the candidate; of a tar only that is taken out, to a folder of ours that goes again.
-fn described(
-    chosen: &Candidate,
-    generation: &Generation,
-    progress: &Progress,
-    count: &mut dyn FnMut(&Proven) -> Result<(Wanted, Need)>,
-) -> Result<Wanted> {
-    let (file, format, folder) = match &chosen.place {
-        Place::Tar { file, format, folder, .. } => (file, format, folder),
-        Place::Folder(dir) => return Ok(count(&Proven::new(dir, generation)?)?.0),
+fn described(chosen: &Candidate, part: &Part<'_>, progress: &Progress) -> Result<Wanted> {
+    let tar = match &chosen.place {
+        Place::Tar(tar) => tar,
+        Place::Folder(dir) => return Ok(part.count(&Proven::new(dir, part.generation)?)?.0),
     };
     let above = Dir::open(std::env::temp_dir())?;
     let name = format!(".handover-{}", random::hex(6)?);
     let to = above.create_private(&name)?;
-    let mut taken = || -> Result<Wanted> {
-        progress.begin("reading", 0, 0);
-        let dir = tarball::unpack(file, *format, folder, &to, &|name| {
-            name == names::MANIFEST.as_bytes() || name == names::XATTRS.as_bytes()
-        })?;
-        dir.ensure_dir(names::DATA, 0o700)?;
-        Ok(count(&Proven::new(&dir, generation)?)?.0)
-    };
-    let counted = taken();
+    progress.begin("reading", 0, 0);
+    let counted = tar.describe(&to).and_then(|dir| Ok(part.count(&Proven::new(&dir, part.generation)?)?.0));
     durable::remove_tree(&above, &name)?;
     counted
 }
 
 fn write(
     chosen: &Candidate,
-    generation: &Generation,
-    places: &Places<'_>,
+    part: &Part<'_>,
     target: &Target,
     progress: &Progress,
 ) -> Result<(Wanted, Written)> {
-    let (file, format, folder, need) = match &chosen.place {
-        Place::Tar { file, format, folder, need } => (file, format, folder, need),
-        Place::Folder(dir) => {
-            return write_out(&Proven::new(dir, generation)?, places, target, generation, progress);
-        }
+    let tar = match &chosen.place {
+        Place::Tar(tar) => tar,
+        Place::Folder(dir) => return write_out(&Proven::new(dir, part.generation)?, part, target, progress),
     };
-    need.check(&target.near, Reserve::Bytes(0), "what is in the tar")?;
+    tar.need.check(&target.near, Reserve::Bytes(0), "what is in the tar")?;
     let above = target.open()?;
     let name = format!(".handover-{}", random::hex(6)?);
     let to = above.create_private(&name)?;
     let taken = || {
-        progress.begin("unpacking", 0, need.bytes);
-        let dir = tarball::unpack(file, *format, folder, &to, &|_| true)?;
-        write_out(&Proven::new(&dir, generation)?, places, target, generation, progress)
+        progress.begin("unpacking", 0, tar.need.bytes);
+        write_out(&Proven::new(&tar.unpack(&to)?, part.generation)?, part, target, progress)
     };
     let written = taken();
     durable::remove_tree(&above, &name)?;
@@ -253,17 +249,16 @@ fn write(
 
 fn write_out(
     proven: &Proven,
-    places: &Places<'_>,
+    part: &Part<'_>,
     target: &Target,
-    generation: &Generation,
     progress: &Progress,
 ) -> Result<(Wanted, Written)> {
-    let (wanted, need) = counted(proven, places, &generation.id)?;
+    let (wanted, need) = part.count(proven)?;
     need.check(&target.near, Reserve::Bytes(0), "what is restored")?;
     progress.begin("writing", wanted.files, wanted.bytes);
-    let written = proven.write_out(places, &target.open()?, progress)?;
+    let written = proven.write_out(&part.places, &target.open()?, progress)?;
     if written.entries == 0 && written.damaged_count == 0 {
-        return Err(nothing(&generation.id));
+        return Err(part.nothing());
     }
     Ok((wanted, written))
 }

@@ -15,7 +15,6 @@ use super::{
     plan::{Ground, Plan},
     proven::Proven,
     run::{Ledger, Run},
-    tarball,
     units::How,
 };
 use crate::{
@@ -25,16 +24,16 @@ use crate::{
     sys::{Dir, progress::Progress, show},
 };
 
-/// The folder of a candidate; a tar is unpacked.
-fn opened(candidate: &Candidate, temporary: &Temporary, progress: &Progress) -> Result<Dir> {
-    match &candidate.place {
-        Place::Folder(dir) => Ok(dir.try_clone()?),
-        Place::Tar { file, format, folder, need } => {
-            progress.begin("unpacking", 0, need.bytes);
-            need.check(&temporary.dir, config::Reserve::Bytes(0), "what is in the tar")?;
-            tarball::unpack(file, *format, folder, &temporary.dir.create_dir("tar", 0o700)?, &|_| true)
-        }
-    }
+/// The folder of a candidate; a tar is unpacked, for a look only what describes the generation.
+fn opened(candidate: &Candidate, temporary: &Temporary, look: bool, progress: &Progress) -> Result<Dir> {
+    let tar = match &candidate.place {
+        Place::Folder(dir) => return Ok(dir.try_clone()?),
+        Place::Tar(tar) => tar,
+    };
+    progress.begin("unpacking", 0, if look { tar.own.bytes } else { tar.need.bytes });
+    tar.need.check(&temporary.dir, config::Reserve::Bytes(0), "what is in the tar")?;
+    let to = temporary.dir.create_dir("tar", 0o700)?;
+    if look { tar.describe(&to) } else { tar.unpack(&to) }
 }
 
 impl Run<'_> {
@@ -50,7 +49,7 @@ impl Run<'_> {
         loop {
             let at = self.choose(list, ledger, place)?;
             let temporary = Temporary::new(&held.private)?;
-            let from = opened(&list[at], &temporary, self.setup.progress)?;
+            let from = opened(&list[at], &temporary, self.ask.dry_run, self.setup.progress)?;
             let copied = if self.ask.dry_run { Some(from) } else { self.prove(list, at, &from, &temporary)? };
             self.report.candidates[at] = row(&list[at], ledger, self.ask.wish.trust);
             if let Some(copied) = copied {
@@ -78,6 +77,7 @@ impl Run<'_> {
             trust: word(trust).to_owned(),
         });
         wish.check_trust(found, trust)?;
+        wish.check_elements(&found.generation)?;
         Ok(at)
     }
 
@@ -92,6 +92,7 @@ impl Run<'_> {
         let (setup, ask) = (self.setup, self.ask);
         let found = list[at].found.as_ref().ok_or(Error::Internal("no generation"))?;
         let generation = &found.generation;
+        self.report.findings.extend(ask.wish.torn_twin(list, at));
         if ask.dry_run {
             self.report.findings.push(Finding::new(
                 Kind::Note,
@@ -121,7 +122,9 @@ impl Run<'_> {
             journal: Journal::new(generation.id.clone(), self.report.started, &temporary.name, delivered),
         };
         if let Some(command) = &setup.config.procedure {
-            return apply::procedure(&mut applying, command, copied.path(), config::GENERATION);
+            let findings = apply::procedure(&mut applying, command, copied.path(), config::GENERATION)?;
+            self.report.findings.extend(findings);
+            return Ok(());
         }
         let mut done = Done::default();
         let applied = applying.apply(&plan, &mut done);

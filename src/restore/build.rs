@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    beside,
     error::{Error, Result},
     exchange::{self, NEW},
     journal::UnitRecord,
@@ -88,7 +89,7 @@ pub fn build(
     progress: &Progress,
     findings: &mut Vec<Finding>,
 ) -> Result<bool> {
-    let (_, _, staging) = exchange::held(&record.staging, record.folder)?;
+    let (_, _, staging) = beside::held(&record.staging, record.folder)?;
     let new = staging.open_dir(NEW)?;
     let sync = SyncHandle::open(&new)?;
     let selection = selection(unit);

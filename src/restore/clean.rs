@@ -1,8 +1,8 @@
 //! What restores have replaced and kept: which of it the last one did, and removed.
 
 use super::{
+    beside,
     error::{Error, Result},
-    exchange,
     journal::{Journal, Last, Replaced},
     undo,
 };
@@ -38,7 +38,7 @@ fn remove(kept: &Replaced) -> Result<()> {
     if !name.to_string_lossy().starts_with(".handover-replaced-") {
         return Err(Error::Internal("the list names something that no restore made"));
     }
-    exchange::remove_held(&kept.folder, kept.inode)
+    beside::remove_held(&kept.folder, kept.inode)
 }
 
 /// Refuses if a restore was cut and is not finished.

@@ -87,6 +87,10 @@ pub fn need(from: &Dir, to: &Dir, found: &Found, elements: &[Name]) -> Result<Ne
     let device = to.stat_self()?.st_dev;
     let is_shared = is_shared(from, to)?;
     let mut need = Need::default();
+    for name in [names::MANIFEST, names::XATTRS, names::SUMS, names::README] {
+        let stat = from.stat_if_any(name)?;
+        need.add(stat.map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0)));
+    }
     proven.each_stored(&mut |entry, stat| {
         let Some(stat) = stat.filter(|_| is_wanted(elements, &entry.path)) else { return Ok(()) };
         let is_linked = stat.st_dev == device && is_nobodys(stat);

@@ -12,6 +12,7 @@ use super::{
     held::{Held, hold, look},
     pick::{self, Wish},
     proven::Proven,
+    rehearsal,
     run::Setup,
     selection::{Places, Selection},
 };
@@ -23,7 +24,11 @@ use crate::{
         Exit, Finding, Kind, exit_of,
         restore::{DrillRun, DrilledElement},
     },
-    store::{Found, drilled, ledger, places},
+    store::{
+        Found,
+        drilled::{self, Drilled},
+        ledger, places,
+    },
     sys::{Dir, random, signals},
 };
 
@@ -36,6 +41,8 @@ pub struct Ask {
     pub from: Option<std::path::PathBuf>,
     /// Where the scratch folder is made, instead of in the home.
     pub scratch: Option<std::path::PathBuf>,
+    /// Only says what would be tried, and how.
+    pub dry_run: bool,
 }
 
 /// Runs it. Whatever happens is in the report and, if a generation was tried, in the record.
@@ -45,8 +52,10 @@ pub fn run(setup: &Setup<'_>, ask: &Ask) -> DrillRun {
         source: setup.source.name.to_string(),
         started,
         finished: started,
+        dry_run: ask.dry_run,
         generation: None,
         age_seconds: None,
+        plan: Vec::new(),
         seconds: 0,
         tried: false,
         ok: false,
@@ -71,15 +80,17 @@ fn steps(setup: &Setup<'_>, ask: &Ask, report: &mut DrillRun) -> Result<()> {
     if let Some(cut) = unfinished::look(setup.state)? {
         return Err(Error::refused(format!("{}: nothing is drilled until it is", cut.text), cut.fix));
     }
-    report.findings.extend(drilling::tidy(&held.state, &setup.source.elements)?);
-    copy::sweep(&held.private, None)?;
+    if !ask.dry_run {
+        report.findings.extend(drilling::tidy(&held.state, &setup.source.elements)?);
+        copy::sweep(&held.private, None)?;
+    }
     let store = setup.config.home.join(places::STORE);
     let from = ask.from.as_deref().unwrap_or(&store);
     let (mut catch, place) = look(Some(from), &held.drop_point)?;
     catch.candidates.iter_mut().try_for_each(Candidate::look)?;
     let shown = crate::sys::show(place.as_os_str().as_encoded_bytes());
     let (chosen, found, elements) = match choose(setup, ask, &held, &catch.candidates, &shown) {
-        Err(e @ Error::Refused { .. }) if ask.wish.id.is_none() => {
+        Err(e @ Error::Refused { .. }) if ask.wish.id.is_none() && !ask.dry_run => {
             let newest = ask.wish.newest(&catch.candidates);
             return unfit(&held, ask, newest.map(|newest| &newest.id), &e, report);
         }
@@ -99,8 +110,12 @@ fn steps(setup: &Setup<'_>, ask: &Ask, report: &mut DrillRun) -> Result<()> {
     let selection = Selection { elements: names, paths: Vec::new() };
     let places = Places::new(&found.generation, &selection)
         .map_err(|_| Error::Internal("an element of the drill is not in the generation"))?;
-    let need = Proven::new(dir, &found.generation)?.need(&places)?;
-    need.check(&parent, setup.source.reserve, "the scratch folder of the drill")?;
+    let proven = Proven::new(dir, &found.generation)?;
+    proven.need(&places)?.check(&parent, setup.source.reserve, "the scratch folder of the drill")?;
+    if ask.dry_run {
+        report.plan = rehearsal::shown(&elements, (&proven, &found.generation), parent.path())?;
+        return Ok(());
+    }
     let name = format!("{}{}", copy::TEMPORARY, random::hex(6)?);
     let (drilling, scratch) =
         Drilling::begin(&held.state, &parent, &name, (chosen.id.clone(), report.started))?;
@@ -117,9 +132,9 @@ fn steps(setup: &Setup<'_>, ask: &Ask, report: &mut DrillRun) -> Result<()> {
     tried?;
     removed?;
     report.tried = true;
-    report.ok = report.elements.iter().all(|e| e.ok);
+    report.ok = !report.elements.is_empty() && report.elements.iter().all(|e| e.ok);
     report.seconds = begun.elapsed().as_secs();
-    record(&held, ask, found.id(), report)
+    record(&held, ask, found.id(), None, report)
 }
 
 /// Which one is tried, and what of it.
@@ -134,7 +149,8 @@ fn choose<'a>(
     let found = list[at].found.as_ref().ok_or(Error::Internal("what was chosen says nothing of itself"))?;
     let ledger = ledger::read(&held.source)?;
     ask.wish.check_trust(found, pick::trust(found, &ledger, None))?;
-    Ok((&list[at], found, wanted(setup, &found.generation, &ask.wish)?))
+    ask.wish.check_elements(&found.generation)?;
+    Ok((&list[at], found, rehearsal::wanted(setup, &found.generation, &ask.wish)?))
 }
 
 /// What is stored, or how it is configured, cannot be drilled at all. Nobody may be looking when the newest is drilled, so
@@ -150,65 +166,30 @@ fn unfit(
     report.findings.push(Finding { kind: Kind::Failed, ..why.finding(&source) });
     let Some(id) = newest else { return Ok(()) };
     report.generation = Some(id.to_string());
-    record(held, ask, id, report)
+    record(held, ask, id, Some(why), report)
 }
 
-/// Keeps the outcome; only a drill of all elements speaks for the generation.
-fn record(held: &Held, ask: &Ask, id: &GenerationId, report: &mut DrillRun) -> Result<()> {
-    let outcome = if report.ok { "it can be restored" } else { "it cannot be restored" };
+/// Keeps the outcome, or why nothing could be tried; only a drill of all elements speaks for the generation.
+fn record(
+    held: &Held,
+    ask: &Ask,
+    id: &GenerationId,
+    refused: Option<&Error>,
+    report: &mut DrillRun,
+) -> Result<()> {
+    let refused = refused.map(ToString::to_string);
+    let outcome = match &refused {
+        Some(why) => format!("it could not be tried: {why}"),
+        None if report.ok => "it can be restored".to_owned(),
+        None => "it cannot be restored".to_owned(),
+    };
     let names: Vec<&str> = ask.wish.elements.iter().map(|name| name.as_str()).collect();
     let is_whole = names.is_empty();
-    let outcome = if is_whole { outcome.to_owned() } else { format!("only {}: {outcome}", names.join(", ")) };
+    let outcome = if is_whole { outcome } else { format!("only {}: {outcome}", names.join(", ")) };
     held.note(id, report.started, "drilled", &outcome, &mut report.findings);
     if is_whole {
         let drill = Drill { id: id.clone(), at: report.started, ok: report.ok, seconds: report.seconds };
-        drilled::write(&held.state, drill)?;
-    }
-    Ok(())
-}
-
-/// The elements that are tried, each proven to name no live target to any command.
-fn wanted<'a>(setup: &Setup<'a>, generation: &Generation, wish: &Wish) -> Result<Vec<&'a Element>> {
-    let mut elements = Vec::new();
-    for stored in &generation.elements {
-        if !wish.elements.is_empty() && !wish.elements.contains(&stored.name) {
-            continue;
-        }
-        let Some(element) = setup.source.elements.iter().find(|e| e.name == stored.name) else {
-            return Err(Error::refused(
-                format!("the configuration has no element {}", stored.name),
-                "add it, or leave it out with --element",
-            ));
-        };
-        allow(element)?;
-        elements.push(element);
-    }
-    Ok(elements)
-}
-
-/// Refuses an element whose commands would touch the live one.
-fn allow(element: &Element) -> Result<()> {
-    let (name, steps) = (&element.name, &element.steps);
-    if let Some(step) = dump::without_target(element).first() {
-        return Err(Error::refused(
-            format!("`{step}` of {name} lacks {{target}}, so a drill would touch the live one"),
-            format!(
-                "write {{target}} in `{step}` where the live one is named, or leave {name} out with --element"
-            ),
-        ));
-    }
-    if dump::of(element).is_none() {
-        return Ok(());
-    }
-    for (step, command) in [("restore", &steps.restore), ("discard", &steps.discard)] {
-        if command.is_none() {
-            return Err(Error::refused(
-                format!("{name} has no `{step}`, so it cannot be drilled"),
-                format!(
-                    "add {step} = [..] with {{target}} to the element, or leave {name} out with --element"
-                ),
-            ));
-        }
+        drilled::write(&held.state, &Drilled { drill, refused })?;
     }
     Ok(())
 }

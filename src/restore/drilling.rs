@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    beside,
     error::{Error, Result},
-    exchange, finish, journal,
+    finish, journal,
 };
 use crate::{
     config::Element,
@@ -77,7 +78,7 @@ impl Drilling {
     /// Removes the scratch folder. A scratch target that could not be discarded stays noted.
     pub fn end(self, state: &Dir) -> Result<()> {
         if let Some(inode) = self.inode {
-            exchange::remove_held(&self.scratch, Some(inode))?;
+            beside::remove_held(&self.scratch, Some(inode))?;
         }
         match self.targets.is_empty() {
             true => Ok(durable::remove_file(state, FILE)?),

@@ -19,6 +19,14 @@ pub enum Error {
         /// What would be accepted.
         fix: String,
     },
+    /// What was asked for by its name is nowhere: a mistake of whoever asks, and nothing is known by it. Nothing was touched.
+    #[error("{text}")]
+    Unknown {
+        /// What.
+        text: String,
+        /// What there is.
+        fix: String,
+    },
     /// Content is not what its seal stands for.
     #[error("{0}")]
     Damaged(String),
@@ -74,6 +82,7 @@ impl From<write_out::Error> for Error {
     fn from(e: write_out::Error) -> Self {
         match e {
             write_out::Error::Damaged(why) => Self::Damaged(why),
+            write_out::Error::NoRoom(text) => Self::NoRoom { text },
             write_out::Error::Manifest(e) => e.into(),
             write_out::Error::Sys(e) => e.into(),
             write_out::Error::Interrupted(e) => e.into(),
@@ -107,7 +116,7 @@ impl Error {
     /// What it is called in a report.
     pub fn finding(&self, subject: &str) -> Finding {
         let kind = match self {
-            Self::Refused { .. } => Kind::RestoreRefused,
+            Self::Refused { .. } | Self::Unknown { .. } => Kind::RestoreRefused,
             Self::Configuration { .. } | Self::Store(store::Error::Layout { .. }) => Kind::Configuration,
             Self::Busy(_) => Kind::Busy,
             Self::Interrupted(_) | Self::Store(store::Error::Interrupted(_)) => Kind::Interrupted,
@@ -122,7 +131,9 @@ impl Error {
         };
         let finding = Finding::new(kind, subject, self.to_string());
         match self {
-            Self::Refused { fix, .. } | Self::Configuration { fix, .. } => finding.with_fix(fix.clone()),
+            Self::Refused { fix, .. } | Self::Unknown { fix, .. } | Self::Configuration { fix, .. } => {
+                finding.with_fix(fix.clone())
+            }
             Self::NoRoom { .. } => finding.with_fix(NO_ROOM),
             Self::Damaged(_) | Self::Manifest(_) => finding.with_fix(
                 "try an older generation, or the same from another place: `handover restore list` shows them",

@@ -14,12 +14,13 @@ use std::{
 };
 
 use super::{
+    beside,
     error::{Error, Result},
     journal::UnitRecord,
     trees,
     units::{self, Guard, How},
 };
-use crate::sys::{self, Dir, durable, durable::SyncHandle, show, users};
+use crate::sys::{self, Dir, durable, durable::SyncHandle, show};
 
 /// The folder for the new, in the staging folder.
 pub const NEW: &str = "new";
@@ -39,7 +40,7 @@ pub struct Opened {
 impl Opened {
     /// Opens them.
     pub fn of(unit: &UnitRecord) -> Result<Self> {
-        let (_, _, staging) = held(&unit.staging, unit.folder)?;
+        let (_, _, staging) = beside::held(&unit.staging, unit.folder)?;
         if unit.root.parent().is_none() {
             return Ok(Self { parent: Dir::open("/")?, name: None, staging });
         }
@@ -58,38 +59,6 @@ impl Opened {
             None => Ok(None),
         }
     }
-}
-
-/// Opens a folder that a restore made, with the folder it is in and its name there. The one above may be somebody's, who
-/// can put another one in its place: that is refused.
-pub fn held(path: &Path, inode: Option<u64>) -> Result<(Dir, OsString, Dir)> {
-    let (above, name) = units::at(path)?;
-    let dir = above.open_dir(&name)?;
-    let stat = dir.stat_self()?;
-    let is_it = inode.is_none_or(|inode| stat.st_ino == inode) && stat.st_dev == above.stat_self()?.st_dev;
-    if is_it && stat.st_uid == users::euid() && stat.st_mode & 0o777 == 0o700 {
-        return Ok((above, name, dir));
-    }
-    let shown = show(path.as_os_str().as_encoded_bytes());
-    Err(Error::Configuration {
-        text: format!("{shown} is not the folder that the restore made: another one was put in its place"),
-        fix: "move it away, and move back the one that was there (it is root's, with mode 0700)".to_owned(),
-    })
-}
-
-/// Removes a folder that a restore made, with all that is in it: by its handle, so that nothing else goes.
-pub fn remove_held(path: &Path, inode: Option<u64>) -> Result<()> {
-    let (above, name, dir) = match held(path, inode) {
-        Err(Error::Sys(e)) if e.is_not_found() => return Ok(()),
-        other => other?,
-    };
-    for inner in dir.names()? {
-        durable::remove_tree(&dir, inner)?;
-    }
-    if !durable::remove_empty(&above, &name)? {
-        return Err(sys::Error::new("remove", path, rustix::io::Errno::NOTEMPTY).into());
-    }
-    Ok(durable::sync_dir(&above)?)
 }
 
 /// Makes the staging folder of a unit, and notes which one it is.
@@ -251,51 +220,4 @@ fn gone(unit: &UnitRecord) -> Error {
         fix: "somebody moved it: move it back there; or put the path in order by hand, then `handover restore undo --give-up`"
             .to_owned(),
     }
-}
-
-/// Removes the staging folder with all that is in it. One that was made and not yet noted holds nothing.
-pub fn drop_staging(unit: &UnitRecord) -> Result<()> {
-    if unit.folder.is_some() {
-        return remove_held(&unit.staging, unit.folder);
-    }
-    match held(&unit.staging, None) {
-        Err(Error::Sys(e)) if e.is_not_found() => Ok(()),
-        Ok((above, name, dir)) => {
-            if dir.stat_if_any(NEW)?.is_some() {
-                durable::remove_empty(&dir, NEW)?;
-            }
-            durable::remove_empty(&above, &name)?;
-            Ok(durable::sync_dir(&above)?)
-        }
-        Err(e) => Err(e),
-    }
-}
-
-/// Keeps the old: the staging folder with it alone, under the name of what is kept. `None` if there was nothing. Running it
-/// again ends in the same.
-pub fn keep_old(unit: &UnitRecord) -> Result<Option<PathBuf>> {
-    let (parent, name) = units::at(&unit.staging)?;
-    let kept = name.to_string_lossy().replacen("-restore-", "-replaced-", 1);
-    let place = unit.staging.with_file_name(&kept);
-    let staging = match held(&unit.staging, unit.folder) {
-        Ok((_, _, staging)) => staging,
-        Err(Error::Sys(e)) if e.is_not_found() => {
-            return Ok(parent.stat_if_any(&*kept)?.is_some().then_some(place));
-        }
-        Err(e) => return Err(e),
-    };
-    match unit.how {
-        How::Create => {
-            remove_held(&unit.staging, unit.folder)?;
-            return Ok(None);
-        }
-        How::InPlace => durable::remove_tree(&staging, NEW)?,
-        How::Exchange => {
-            if staging.stat_if_any(NEW)?.is_some() {
-                durable::rename(&staging, NEW, &staging, OLD)?;
-            }
-        }
-    }
-    durable::rename(&parent, &name, &parent, &*kept)?;
-    Ok(Some(place))
 }

@@ -3,21 +3,21 @@
 //! The folder may be the transport user's or anybody's. Nothing is believed but what a hash proves, no link is followed,
 //! and nothing is written there.
 
-use std::{ffi::OsStr, fs::File, os::unix::ffi::OsStrExt as _, path::PathBuf};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::PathBuf};
 
 use rustix::fs::FileType;
 
 use super::{
     error::{Error, Result},
-    need::Need,
     pick::order,
     proven::Proven,
-    tarball::{self, Format},
+    tarball::{self, Format, Packed},
 };
 use crate::{
+    config::Reserve,
     manifest::{Digest, Generation, GenerationId, generation, names},
     store::Found,
-    sys::{self, Dir, show, signals},
+    sys::{self, Dir, durable, random, show, signals},
 };
 
 /// How deep folders are looked into.
@@ -44,16 +44,7 @@ pub enum Place {
     /// A folder, and its name in the folder that was looked through, if it lies directly there.
     Folder(Dir),
     /// A folder in a tar.
-    Tar {
-        /// The tar, open.
-        file: File,
-        /// How it is packed.
-        format: Format,
-        /// The folder in it.
-        folder: Vec<u8>,
-        /// What it needs unpacked.
-        need: Need,
-    },
+    Tar(Packed),
 }
 
 /// What is known of a candidate's content.
@@ -116,25 +107,50 @@ impl Candidate {
         Ok(())
     }
 
-    /// Reads all of it and compares every hash.
-    pub fn verify(&mut self) -> Result<()> {
+    /// Reads all of it and compares every hash; a tar is unpacked for that to where temporary files are, and removed again.
+    /// Gives why that could not be done, where it could not: then nothing is known of it.
+    pub fn verify(&mut self) -> Result<Option<Error>> {
         self.look()?;
-        let (Place::Folder(dir), Condition::Unverified) = (&self.place, &self.condition) else {
-            return Ok(());
+        let read = match (&self.place, &self.condition) {
+            (Place::Folder(dir), Condition::Unverified) => read(dir),
+            (Place::Tar(tar), Condition::Unread) => unpacked(tar),
+            _ => return Ok(None),
         };
-        let path =
-            format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(dir)));
-        let effort = crate::store::prove::Effort::quiet(2);
-        let report = crate::store::verify::verify_path(path.as_ref(), &effort)?;
-        let torn = report.own.iter().map(|bad| Torn { element: None, text: bad.to_string() });
-        let torn = torn.chain(report.content.iter().map(|bad| Torn {
-            element: bad.path.split(|b| *b == b'/').next().map(<[u8]>::to_vec),
-            text: bad.to_string(),
-        }));
-        let torn: Vec<Torn> = torn.collect();
+        let torn = match read {
+            Ok(torn) => torn,
+            Err(e @ Error::NoRoom { .. }) => return Ok(Some(e)),
+            Err(Error::Sys(e)) if e.is_storage() && matches!(self.place, Place::Tar(_)) => {
+                return Ok(Some(e.into()));
+            }
+            Err(Error::Damaged(text)) => vec![Torn { element: None, text }],
+            Err(e) => return Err(e),
+        };
         self.condition = if torn.is_empty() { Condition::Whole } else { Condition::Torn(torn) };
-        Ok(())
+        Ok(None)
     }
+}
+
+/// What is missing or wrong in a generation's folder, by reading all of it.
+fn read(dir: &Dir) -> Result<Vec<Torn>> {
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(dir)));
+    let effort = crate::store::prove::Effort::quiet(2);
+    let report = crate::store::verify::verify_path(path.as_ref(), &effort)?;
+    let torn = report.own.iter().map(|bad| Torn { element: None, text: bad.to_string() });
+    let torn = torn.chain(report.content.iter().map(|bad| Torn {
+        element: bad.path.split(|b| *b == b'/').next().map(<[u8]>::to_vec),
+        text: bad.to_string(),
+    }));
+    Ok(torn.collect())
+}
+
+fn unpacked(tar: &Packed) -> Result<Vec<Torn>> {
+    let above = Dir::open(std::env::temp_dir())?;
+    tar.need.check(&above, Reserve::Bytes(0), "what is in the tar")?;
+    let name = format!(".handover-{}", random::hex(6)?);
+    let to = above.create_private(&name)?;
+    let torn = tar.unpack(&to).and_then(|dir| read(&dir));
+    durable::remove_tree(&above, &name)?;
+    torn
 }
 
 fn missing(dir: &Dir, generation: &Generation) -> Result<Vec<Torn>> {
@@ -265,8 +281,17 @@ impl Catch {
             Err(e) => return Err(e),
         };
         if index.found.is_empty() {
-            let why = index.cut.as_deref().unwrap_or("no generation is in it");
-            self.strange(dir, name, why);
+            let id = name.to_str().and_then(|n| n.split_once('.')).map(|(id, _)| id);
+            match (&index.cut, id.filter(|id| id.parse::<GenerationId>().is_ok())) {
+                // It is called as one, and there is no telling: that is not overlooked.
+                (Some(why), Some(id)) => {
+                    let (folder, shown) = (Vec::new(), dir.join(name));
+                    let tar = Packed { file, format, folder, need: index.need, own: index.own };
+                    self.push(shown, Place::Tar(tar), OsStr::new(id), Err(why.clone()));
+                }
+                (why, _) => self.strange(dir, name, why.as_deref().unwrap_or("no generation is in it")),
+            }
+            return Ok(());
         }
         for inner in index.found {
             let clone = file.try_clone().map_err(|e| sys::Error::new("open", dir.join(name), e))?;
@@ -277,7 +302,9 @@ impl Catch {
                 (None, Some(text)) => Ok(text),
                 (None, None) => Err(never_finished()),
             };
-            let place = Place::Tar { file: clone, format, folder: inner.folder, need: inner.need };
+            let packed =
+                Packed { file: clone, format, folder: inner.folder, need: index.need, own: index.own };
+            let place = Place::Tar(packed);
             self.push(shown, place, OsStr::from_bytes(&last), bytes);
         }
         Ok(())

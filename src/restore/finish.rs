@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    copy,
+    beside, copy,
     dump::Target,
     error::{Error, Result},
     exchange,
@@ -118,11 +118,11 @@ fn one(
             promote_rest(state, private, elements, &mut journal)?;
             journal.phase = Phase::Done;
             journal.write(state)?;
-            finish(state, private, &journal)?;
+            findings.extend(finish(state, private, &journal)?.1);
             Ok(Recovered::Finished)
         }
         Phase::Done => {
-            finish(state, private, &journal)?;
+            findings.extend(finish(state, private, &journal)?.1);
             Ok(Recovered::Finished)
         }
     }
@@ -206,7 +206,9 @@ pub fn undo(state: &Dir, private: &Dir, elements: &[Element], journal: &Journal)
         findings.extend(discard(elements, record));
     }
     for unit in &journal.units {
-        exchange::drop_staging(unit)?;
+        if let Err(e) = beside::drop_staging(unit) {
+            findings.push(untidy(unit.element.as_str(), e)?);
+        }
     }
     drop_copy(private, journal)?;
     Journal::close(state)?;
@@ -244,12 +246,20 @@ pub(super) fn drop_copy(private: &Dir, journal: &Journal) -> Result<()> {
 }
 
 /// Tidies after all is done: keeps the old, moves the generation to `restored/`, removes the copy, and at last the journal.
-/// Gives where the old is kept.
-pub fn finish(state: &Dir, private: &Dir, journal: &Journal) -> Result<Vec<PathBuf>> {
+/// Gives where the old is kept. The application has the new state: what cannot be tidied, as somebody is in the way of it, is a
+/// finding and keeps nothing from its end; only storage that fails does, as it may not fail the next time.
+pub fn finish(state: &Dir, private: &Dir, journal: &Journal) -> Result<(Vec<PathBuf>, Vec<Finding>)> {
     let mut list = Replaced::load(state)?;
-    let mut kept = Vec::new();
+    let (mut kept, mut findings) = (Vec::new(), Vec::new());
     for unit in &journal.units {
-        let Some(folder) = exchange::keep_old(unit)? else { continue };
+        let folder = match beside::keep_old(unit) {
+            Ok(Some(folder)) => folder,
+            Ok(None) => continue,
+            Err(e) => {
+                findings.push(untidy(unit.element.as_str(), e)?);
+                continue;
+            }
+        };
         kept.push(folder.clone());
         if list.iter().all(|known| known.folder != folder) {
             list.push(Replaced {
@@ -266,12 +276,30 @@ pub fn finish(state: &Dir, private: &Dir, journal: &Journal) -> Result<Vec<PathB
     }
     Replaced::store(state, &list)?;
     Last::note(state, journal)?;
-    if let Some(delivered) = &journal.delivered {
-        move_to_restored(delivered, state, private, journal)?;
+    if let Some(delivered) = &journal.delivered
+        && let Err(e) = move_to_restored(delivered, state, private, journal)
+    {
+        let text = format!("{} stays in restore/: ", show(delivered.as_os_str().as_bytes()));
+        let mut finding = untidy(journal.id.as_str(), e)?;
+        finding.text.insert_str(0, &text);
+        findings.push(finding);
     }
     drop_copy(private, journal)?;
     Journal::close(state)?;
-    Ok(kept)
+    Ok((kept, findings))
+}
+
+/// A failure that only leaves something lying about; any other is given back.
+pub(super) fn untidy(subject: &str, e: Error) -> Result<Finding> {
+    match &e {
+        Error::Interrupted(_) => Err(e),
+        Error::Sys(cause) if cause.is_storage() => Err(e),
+        _ => {
+            let finding = e.finding(subject);
+            let fix = finding.fix.clone().unwrap_or_else(|| "look at it, and tidy it by hand".to_owned());
+            Ok(Finding { kind: Kind::Warning, ..finding }.with_fix(fix))
+        }
+    }
 }
 
 /// What came by `restore/` moves to `restored/`, where nobody but root reaches it.
@@ -305,6 +333,6 @@ pub fn delivered(restore: &Dir, list: &[Candidate], at: usize) -> Option<PathBuf
     match &list[at].place {
         _ if is_alone => Some(top),
         Place::Folder(_) => Some(own),
-        Place::Tar { .. } => None,
+        Place::Tar(_) => None,
     }
 }

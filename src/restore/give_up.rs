@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use super::{
-    clean,
+    beside, clean,
     error::{Error, Result},
     exchange, finish,
     journal::{DumpRecord, DumpState, Journal, Phase},
@@ -19,10 +19,17 @@ use crate::{
     sys::{Dir, show},
 };
 
-/// What would be done; refused if nothing was cut, or all is done but the tidying.
+/// What would be done; refused if nothing was cut.
 pub fn plan(state: &Dir) -> Result<Vec<Finding>> {
     let note = |text: String| Finding::new(Kind::Note, "give up", text);
     let Some(journal) = wanted(state)? else { return Ok(vec![note(format!("{}: it is ended", UNDO.text))]) };
+    if journal.phase == Phase::Done {
+        let text = format!(
+            "the restore of {} is done and stays; what of the tidying cannot be done now is left to you, and named",
+            journal.id
+        );
+        return Ok(vec![note(text)]);
+    }
     let paths = journal
         .units
         .iter()
@@ -34,10 +41,6 @@ pub fn plan(state: &Dir) -> Result<Vec<Finding>> {
 /// The journal of the restore that was cut; `None` where it was an undo.
 fn wanted(state: &Dir) -> Result<Option<Journal>> {
     match Journal::load(state)? {
-        Some(journal) if journal.phase == Phase::Done => Err(Error::refused(
-            format!("the restore of {} is done but for the tidying", journal.id),
-            "`handover restore` finishes it",
-        )),
         Some(journal) => Ok(Some(journal)),
         None if undo::refuse_unfinished(state).is_err() => Ok(None),
         None => Err(Error::refused(
@@ -50,6 +53,7 @@ fn wanted(state: &Dir) -> Result<Option<Journal>> {
 /// Does it; gives what remains to be done by hand.
 pub fn give_up(state: &Dir, private: &Dir) -> Result<Vec<Finding>> {
     let mut findings = match wanted(state)? {
+        Some(journal) if journal.phase == Phase::Done => tidied(state, private, &journal)?,
         Some(journal) => restore(state, private, journal)?,
         None => undo::give_up(state)?
             .into_iter()
@@ -58,6 +62,25 @@ pub fn give_up(state: &Dir, private: &Dir) -> Result<Vec<Finding>> {
     };
     clean::refuse_unfinished_restore(state)?;
     findings.extend(finish::start_services(state));
+    Ok(findings)
+}
+
+/// The new state is in its place: only what lies about can remain.
+fn tidied(state: &Dir, private: &Dir, journal: &Journal) -> Result<Vec<Finding>> {
+    let why = match finish::finish(state, private, journal) {
+        Ok((_, findings)) => return Ok(findings),
+        Err(e @ Error::Interrupted(_)) => return Err(e),
+        Err(e) => e,
+    };
+    let mut findings =
+        vec![Finding::new(Kind::Warning, journal.id.as_str(), format!("not all could be tidied: {why}"))];
+    for unit in &journal.units {
+        let text =
+            format!("what was at {} before may still lie in {}", shown(&unit.root), shown(&unit.staging));
+        let fix = "keep it or remove it by hand, whatever it is called now: `.handover-restore-…` or `.handover-replaced-…`";
+        findings.push(Finding::new(Kind::Warning, unit.element.as_str(), text).with_fix(fix));
+    }
+    Journal::close(state)?;
     Ok(findings)
 }
 
@@ -76,7 +99,7 @@ fn restore(state: &Dir, private: &Dir, mut journal: Journal) -> Result<Vec<Findi
     journal = Journal { phase: Phase::PutBack, units: tidy, dumps: Vec::new(), ..journal };
     journal.write(state)?;
     for unit in &journal.units {
-        if let Err(e) = exchange::drop_staging(unit) {
+        if let Err(e) = beside::drop_staging(unit) {
             let text = format!("{} could not be removed: {e}", shown(&unit.staging));
             findings
                 .push(Finding::new(Kind::Warning, unit.element.as_str(), text).with_fix("remove it by hand"));

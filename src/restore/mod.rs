@@ -6,6 +6,7 @@
 
 pub mod apply;
 pub mod below;
+mod beside;
 mod bring;
 pub mod build;
 pub mod clean;
@@ -26,9 +27,11 @@ pub mod need;
 pub mod pick;
 pub mod plan;
 pub mod proven;
+mod rehearsal;
 pub mod restored;
 pub mod run;
 pub mod selection;
+mod sought;
 pub mod tarball;
 pub mod trees;
 pub mod undo;

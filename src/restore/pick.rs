@@ -8,8 +8,9 @@ use super::{
 };
 use crate::{
     manifest::{Channel, Generation, GenerationId, Seal},
+    report::{Finding, Kind},
     store::{Found, places},
-    sys::name::Name,
+    sys::{name::Name, show},
 };
 
 /// What is asked for.
@@ -156,22 +157,43 @@ impl Wish {
             return Ok(at);
         };
         let is_good = |i: &usize| list[*i].found.is_some() && list[*i].torn(&self.elements).is_empty();
-        let older = ours.iter().copied().skip_while(|i| *i != at).skip(1).find(is_good);
+        // The same one may lie there once more, and whole.
+        if let Some(twin) = ours.iter().copied().find(|i| list[*i].id == list[at].id && is_good(i)) {
+            return Ok(twin);
+        }
+        let place = show(list[at].shown.as_os_str().as_encoded_bytes());
+        let is_older = |i: &usize| list[*i].id != list[at].id && is_good(i);
+        let older = ours.iter().copied().skip_while(|i| *i != at).skip(1).find(is_older);
         match older {
             Some(older) if self.allow_older => Ok(older),
             _ if self.allow_torn && list[at].found.is_some() => Ok(at),
             Some(older) => {
                 let older = &list[older].id;
                 Err(Error::refused(
-                    format!("generation {} is torn: {why}", list[at].id),
+                    format!("generation {} in {place} is torn: {why}", list[at].id),
                     format!("the next older one is {older}: name it, or give --allow-older"),
                 ))
             }
             None => Err(Error::refused(
-                format!("generation {} is torn: {why}", list[at].id),
-                "no older one is there; bring another copy, or take single elements with --element",
+                format!("generation {} in {place} is torn: {why}", list[at].id),
+                format!(
+                    "no older one is there; bring another copy of it (beside {place}, or in its stead), or take single elements with --element"
+                ),
             )),
         }
+    }
+
+    /// What is worth saying where the one at this position was taken for another one of its id, which is torn.
+    pub fn torn_twin(&self, list: &[Candidate], at: usize) -> Option<Finding> {
+        let chosen = &list[at];
+        let is_twin = |c: &&Candidate| c.id == chosen.id && self.is_ours(c);
+        let torn = list.iter().filter(is_twin).find(|c| !c.torn(&self.elements).is_empty())?;
+        let place = |c: &Candidate| show(c.shown.as_os_str().as_encoded_bytes());
+        let why = torn.torn(&self.elements).first().map(|why| (*why).to_owned()).unwrap_or_default();
+        let text = format!("{} is torn ({why}): {} is taken instead", place(torn), place(chosen));
+        let fix = format!("remove {} when all is well", place(torn));
+        (place(torn) != place(chosen))
+            .then(|| Finding::new(Kind::Warning, chosen.id.as_str(), text).with_fix(fix))
     }
 
     fn without_failures(&self, list: &[Candidate], ours: &[usize], at: usize) -> Result<()> {
@@ -201,6 +223,20 @@ impl Wish {
     pub fn failed<'g>(&self, generation: &'g Generation) -> Vec<&'g str> {
         let is_wanted = |name: &Name| self.elements.is_empty() || self.elements.contains(name);
         generation.elements.iter().filter(|e| !e.ok && is_wanted(&e.name)).map(|e| e.name.as_str()).collect()
+    }
+
+    /// Refuses a choice of elements of which this generation lacks one, and names those that it has.
+    pub fn check_elements(&self, generation: &Generation) -> Result<()> {
+        let has = |name: &&Name| generation.elements.iter().any(|e| e.name == **name);
+        let unknown: Vec<&Name> = self.elements.iter().filter(|name| !has(name)).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let there: Vec<&str> = generation.elements.iter().map(|e| e.name.as_str()).collect();
+        Err(Error::Unknown {
+            text: format!("generation {} has no element {}", generation.id, joined(&unknown)),
+            fix: format!("it has: {}", there.join(", ")),
+        })
     }
 
     /// Refuses what is not known to be made here.
@@ -250,7 +286,7 @@ pub(super) fn order(list: &mut Vec<Candidate>) {
     let sequence = |c: &Candidate| c.found.as_ref().map_or(0, |f| f.generation.sequence);
     for (_, group) in &mut groups {
         group.sort_by(|a, b| {
-            let is_tar = |c: &Candidate| matches!(c.place, Place::Tar { .. });
+            let is_tar = |c: &Candidate| matches!(c.place, Place::Tar(_));
             (sequence(b), &b.id, is_tar(a)).cmp(&(sequence(a), &a.id, is_tar(b)))
         });
     }

@@ -8,6 +8,7 @@ use super::{
     build, dump,
     error::{Error, Result},
     proven::Proven,
+    sought,
     trees::{self, Survey},
     units::{self, Guard, Unit},
 };
@@ -62,13 +63,18 @@ impl Ground<'_> {
             let at = self.configured(stored.name.as_str(), &stored.kind)?;
             self.element(at, &mounts, &mut plan)?;
         }
-        if let Some(unknown) =
-            self.wanted.iter().find(|n| !self.generation.elements.iter().any(|e| e.name == **n))
-        {
-            let there: Vec<&str> = self.generation.elements.iter().map(|e| e.name.as_str()).collect();
-            let text = format!("generation {} has no element {unknown}", self.generation.id);
-            return Err(Error::refused(text, format!("it has: {}", there.join(", "))));
+        for path in self.paths {
+            let is_of = |target: &PathBuf| target.starts_with(path) || path.starts_with(target);
+            if !plan.units.iter().flat_map(|unit| &unit.targets).any(is_of) {
+                let shown = show(path.as_os_str().as_encoded_bytes());
+                return Err(Error::Unknown {
+                    text: format!("{shown} is in no path of the configuration of this host"),
+                    fix: format!("its paths are: {}; or restore with --to DIR", self.configured_paths()),
+                });
+            }
         }
+        let paths: Vec<Vec<u8>> = self.paths.iter().map(|path| build::relative(path)).collect();
+        sought::check(self.proven, self.generation, self.wanted, &paths)?;
         // What lies in another one first, so that the outer one carries over what is then in its place.
         plan.units.sort_by_key(|unit| std::cmp::Reverse(unit.root.iter().count()));
         if plan.units.is_empty() && plan.dumps.is_empty() {
@@ -76,6 +82,14 @@ impl Ground<'_> {
             return Err(Error::refused(text, "name other paths with --path, or restore with --to DIR"));
         }
         Ok(plan)
+    }
+
+    fn configured_paths(&self) -> String {
+        let files = self.elements.iter().filter_map(|element| match &element.kind {
+            ElementKind::Tree(files) | ElementKind::Archive(files) => Some(&files.paths),
+            ElementKind::Dump(_) => None,
+        });
+        files.flatten().map(|path| show(path.as_os_str().as_encoded_bytes())).collect::<Vec<_>>().join(", ")
     }
 
     fn configured(&self, name: &str, kind: &str) -> Result<usize> {

@@ -8,11 +8,13 @@ use std::{collections::HashSet, ffi::OsStr, fs::File, io::BufReader, os::unix::f
 use rustix::fs::{FileType, Stat};
 
 use super::{
+    error as restore,
     need::Need,
     selection::{Place, Places},
     write_out::{Error, Writer, Written, split},
 };
 use crate::{
+    config::Reserve,
     manifest::{
         Digest, Entry, Generation, Item, Kind, Limits,
         attributed::Attributed,
@@ -21,6 +23,18 @@ use crate::{
     },
     sys::{self, Dir, copy, progress::Progress, signals},
 };
+
+/// Refuses what would take more than half of the room for temporary files: it is anybody's, and only looked at.
+fn has_room(size: u64, name: &str) -> Result<(), Error> {
+    let need = Need { bytes: size, inodes: 0 };
+    need.check(&Dir::open(std::env::temp_dir())?, Reserve::Bytes(size), &format!("a look at {name}")).map_err(
+        |e| match e {
+            restore::Error::NoRoom { text } => Error::NoRoom(text),
+            restore::Error::Sys(e) => e.into(),
+            e => Error::Damaged(e.to_string()),
+        },
+    )
+}
 
 type Reader<'f> = Attributed<mtree::Reader<BufReader<&'f File>>, xattrs::Reader<BufReader<&'f File>>>;
 
@@ -51,8 +65,10 @@ impl Proven {
     /// Proves the manifest and the attributes in a generation's folder against its `generation.toml`.
     pub fn new(dir: &Dir, generation: &Generation) -> Result<Self, Error> {
         let prove = |name: &'static str, sum: Digest| {
-            let copy = sys::dir::private_file()?;
             let from = dir.open_file(name)?;
+            let size = from.metadata().map_err(|e| sys::Error::new("look at", dir.join(name), e))?.len();
+            has_room(size, name)?;
+            let copy = sys::dir::private_file()?;
             let content =
                 copy::hash_and_copy(&from, Some(&copy), &dir.join(name), &mut |_| signals::check())?;
             if Digest(content.sha256) == sum {
@@ -78,6 +94,13 @@ impl Proven {
             mtree::Reader::new(BufReader::with_capacity(1 << 18, &self.manifest), Limits::NONE),
             xattrs::Reader::new(BufReader::with_capacity(1 << 18, &self.attributes), Limits::NONE),
         ))
+    }
+
+    /// Opens what is stored for a path of the manifest; its content is not proven by that.
+    pub fn open(&self, path: &[u8]) -> Result<File, Error> {
+        let stored = entry::stored_path(path);
+        let (parent, name) = split(&stored);
+        Ok(self.data.descend(parent)?.open_file(OsStr::from_bytes(name))?)
     }
 
     /// Counts what is wanted.

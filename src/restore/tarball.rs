@@ -20,6 +20,7 @@ use super::{
     write_out::split,
 };
 use crate::{
+    config::Reserve,
     manifest::{GenerationId, generation, names},
     sys::{Dir, durable, show, signals},
 };
@@ -55,6 +56,10 @@ pub struct Index {
     pub found: Vec<Inner>,
     /// Why it ends too early.
     pub cut: Option<String>,
+    /// What all of them need unpacked: a further name of a file may lie in another one, so none is left out.
+    pub need: Need,
+    /// The same of the files that describe them.
+    pub own: Need,
 }
 
 /// A folder of a tar that is or was to be a generation.
@@ -64,8 +69,41 @@ pub struct Inner {
     pub folder: Vec<u8>,
     /// Its `generation.toml`.
     pub text: Option<Vec<u8>>,
-    /// What it needs unpacked.
+}
+
+/// A generation in a tar.
+#[derive(Debug)]
+pub struct Packed {
+    /// The tar, open.
+    pub file: File,
+    /// How it is packed.
+    pub format: Format,
+    /// The folder in it.
+    pub folder: Vec<u8>,
+    /// What the tar needs unpacked.
     pub need: Need,
+    /// What the files in it need that describe generations.
+    pub own: Need,
+}
+
+impl Packed {
+    /// Takes all out into an empty folder of ours, and gives the generation's. Room for it was asked for before.
+    pub fn unpack(&self, to: &Dir) -> Result<Dir> {
+        unpack(&self.file, self.format, &self.folder, to, &|_| true)
+    }
+
+    /// Takes out only what describes it, for a look; never more than half of the room there.
+    pub fn describe(&self, to: &Dir) -> Result<Dir> {
+        self.own.check(to, Reserve::Bytes(self.own.bytes), "a look at what describes the generation")?;
+        let dir = unpack(&self.file, self.format, &self.folder, to, &describes)?;
+        dir.ensure_dir(names::DATA, 0o700)?;
+        Ok(dir)
+    }
+}
+
+/// Whether a file of this name describes a generation, beside its `generation.toml`.
+fn describes(name: &[u8]) -> bool {
+    name == names::MANIFEST.as_bytes() || name == names::XATTRS.as_bytes()
 }
 
 /// Names, extended headers and maps of holes of one member.
@@ -163,12 +201,13 @@ pub fn index(file: &File, format: Format) -> Result<Index> {
         other => other?,
     }
     let Indexing { mut index, needs, .. } = indexing;
-    for inner in &mut index.found {
-        needs
-            .iter()
-            .filter(|(path, _)| is_within(path, &inner.folder))
-            .for_each(|(_, need)| inner.need.and(*need));
+    let is_taken = |path: &[u8]| index.found.iter().any(|inner| is_within(path, &inner.folder));
+    let mut sums = [Need::default(), Need::default()];
+    for (_, (need, own)) in needs.iter().filter(|(path, _)| is_taken(path)) {
+        sums[0].and(*need);
+        sums[1].and(*own);
     }
+    [index.need, index.own] = sums;
     Ok(index)
 }
 
@@ -176,7 +215,7 @@ pub fn index(file: &File, format: Format) -> Result<Index> {
 struct Indexing {
     index: Index,
     /// By the upper part of their paths: no generation lies deeper.
-    needs: HashMap<Vec<u8>, Need>,
+    needs: HashMap<Vec<u8>, (Need, Need)>,
     texts: u64,
 }
 
@@ -202,7 +241,14 @@ impl Indexing {
         if self.needs.len() >= FOLDERS && !self.needs.contains_key(&upper) {
             return Err(Error::Damaged(format!("it has more than {FOLDERS} folders beside each other")));
         }
-        self.needs.entry(upper).or_default().add(member.size());
+        let (need, own) = self.needs.entry(upper).or_default();
+        need.add(member.size());
+        if describes(name) {
+            if member.header().entry_type().is_gnu_sparse() {
+                return Err(Error::Damaged(format!("a {} in it is made of holes", show(name))));
+            }
+            own.add(member.size());
+        }
         Ok(())
     }
 
@@ -218,7 +264,7 @@ impl Indexing {
                 return Err(Error::Damaged(format!("it holds more than {GENERATIONS} generations")));
             }
             None => {
-                found.push(Inner { folder: folder.to_vec(), text: None, need: Need::default() });
+                found.push(Inner { folder: folder.to_vec(), text: None });
                 found.len() - 1
             }
         };
@@ -232,13 +278,7 @@ fn is_within(path: &[u8], above: &[u8]) -> bool {
 
 /// Takes all generations of a tar out into an empty folder of ours, of their files those whose name `keep` takes; gives the one
 /// at `folder`. A further name of a file may lie in another generation of the same tar, so none is left out.
-pub fn unpack(
-    file: &File,
-    format: Format,
-    folder: &[u8],
-    to: &Dir,
-    keep: &dyn Fn(&[u8]) -> bool,
-) -> Result<Dir> {
+fn unpack(file: &File, format: Format, folder: &[u8], to: &Dir, keep: &dyn Fn(&[u8]) -> bool) -> Result<Dir> {
     let index = index(file, format)?;
     open(file, format)?.each(&mut |member, path| {
         let kind = member.header().entry_type();

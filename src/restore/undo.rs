@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    clean,
+    beside, clean,
     error::{Error, Result},
     exchange::{self, OLD},
     journal::{self, Replaced, UnitRecord},
@@ -175,7 +175,7 @@ fn carry_over(kept: &Replaced, old: &Dir) -> Result<()> {
 }
 
 fn folder(kept: &Replaced) -> Result<Dir> {
-    Ok(exchange::held(&kept.folder, kept.inode)?.2)
+    Ok(beside::held(&kept.folder, kept.inode)?.2)
 }
 
 fn unit(kept: &Replaced) -> UnitRecord {

@@ -214,6 +214,19 @@ fn open(mut file: &File) -> Result<Archive<'_>, BadArchive> {
     Ok(Reader::new(Decoder::with_buffer(BufReader::with_capacity(1 << 17, file))?))
 }
 
+/// Calls `see` with the path of each member of an archive; whether it could be read to its end.
+pub(super) fn names(file: &File, see: &mut dyn FnMut(&[u8])) -> Result<bool, Error> {
+    let Ok(mut archive) = open(file) else { return Ok(false) };
+    loop {
+        signals::check()?;
+        match archive.next() {
+            Ok(Some(member)) => see(&member.entry.path),
+            Ok(None) => return Ok(true),
+            Err(_) => return Ok(false),
+        }
+    }
+}
+
 /// Names of files that are not wanted, but of which another name is.
 fn firsts(file: &File, places: &Places<'_>) -> Result<HashSet<Vec<u8>>, Broken> {
     let is_wanted = |path: &[u8]| matches!(places.inside(path), Place::At { .. });

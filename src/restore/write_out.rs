@@ -43,6 +43,9 @@ pub enum Error {
     /// The generation's own files are not what its seal stands for: nothing was written.
     #[error("the generation is damaged: {0}")]
     Damaged(String),
+    /// There is not enough room even for a look; nothing was written.
+    #[error("{0}")]
+    NoRoom(String),
     /// The manifest cannot be read.
     #[error(transparent)]
     Manifest(#[from] BadManifest),

@@ -272,7 +272,7 @@ impl<'a> Delivery<'a> {
             bytes: collection.book.totals.bytes,
             sha256,
             elements: collection.elements.clone(),
-            drill: drilled::read(setup.state.parent().unwrap_or(setup.state))?,
+            drill: drilled::read(setup.state.parent().unwrap_or(setup.state))?.map(|noted| noted.drill),
             config: setup.config_text.to_owned(),
         })
     }

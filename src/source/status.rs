@@ -15,7 +15,11 @@ use crate::{
         health::{Concern, Level, gravest_first, level},
         runs::{Activity, Noted, Runs},
     },
-    store::{self, Found, drilled, handover_point::HandoverPoint},
+    store::{
+        self, Found,
+        drilled::{self, Drilled},
+        handover_point::HandoverPoint,
+    },
     sys::{self, Dir, room::Room},
 };
 
@@ -116,6 +120,8 @@ pub struct Standing {
     pub collected_at: Option<Timestamp>,
     /// The last drill of this host.
     pub drill: Option<Drill>,
+    /// Why that one could not even begin, where it could not.
+    pub drill_refused: Option<String>,
     /// Bytes of the file system of the home that are free, and all.
     pub room: (u64, u64),
     /// What the role does now.
@@ -174,6 +180,7 @@ pub fn standing(place: &Place<'_>, now: Timestamp) -> store::Result<Standing> {
         }
     };
     let known = known.map_or(0, |facts| facts.sequence);
+    let last = last_drill(place, newest.and_then(|f| f.generation.drill.clone()))?;
     let room = Room::of(&Dir::open(place.home)?)?;
     let mut standing = Standing {
         source: place.name.to_owned(),
@@ -185,7 +192,8 @@ pub fn standing(place: &Place<'_>, now: Timestamp) -> store::Result<Standing> {
         sequence: every().map(|f| f.generation.sequence).fold(known, u64::max),
         accepted_at,
         collected_at: newest.map(|f| f.generation.started),
-        drill: last_drill(place, newest.and_then(|f| f.generation.drill.clone()))?,
+        drill: last.as_ref().map(|noted| noted.drill.clone()),
+        drill_refused: last.and_then(|noted| noted.refused),
         room: (room.bytes_free, room.bytes_total),
         activity,
         last_success_at: noted_success.max(handed_over),
@@ -206,12 +214,13 @@ pub fn standing(place: &Place<'_>, now: Timestamp) -> store::Result<Standing> {
 }
 
 /// The last drill: as this host noted it, or as the newest generation knows of it.
-fn last_drill(place: &Place<'_>, told: Option<Drill>) -> store::Result<Option<Drill>> {
+fn last_drill(place: &Place<'_>, told: Option<Drill>) -> store::Result<Option<Drilled>> {
     let noted = match place.channel {
         Channel::Data => drilled::read(place.state.parent().unwrap_or(place.state))?,
         Channel::Logs => None,
     };
-    Ok([noted, told].into_iter().flatten().max_by_key(|drill| drill.at))
+    let told = told.map(|drill| Drilled { drill, refused: None });
+    Ok([told, noted].into_iter().flatten().max_by_key(|drilled| drilled.drill.at))
 }
 
 fn waiting_row(waiting: &store::handover_point::Waiting) -> Row {
@@ -276,7 +285,10 @@ fn concerns(
         all.push(Concern::warning(format!("the last run ended with {}: {why}", failed.exit.name()), next));
     }
     if let Some(drill) = standing.drill.as_ref().filter(|drill| !drill.ok) {
-        let text = format!("the last drill failed, at {}: {} could not be restored", drill.at, drill.id);
+        let text = match &standing.drill_refused {
+            None => format!("the last drill failed, at {}: {} could not be restored", drill.at, drill.id),
+            Some(why) => format!("the last drill could not begin, at {}: {why}", drill.at),
+        };
         all.push(Concern::critical(text, "`handover restore drill` says why; mend that, and drill again"));
     }
     if let Activity::NeverEnded { began } = standing.activity {

@@ -12,22 +12,34 @@ use crate::{
 
 const FILE: &str = "drill.toml";
 
+/// What is noted of the last drill.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drilled {
+    /// The drill.
+    pub drill: Drill,
+    /// Why nothing could be tried; `None` where it was.
+    pub refused: Option<String>,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Record {
     format: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
     drill: Drill,
 }
 
 /// Writes it into root's folder of restores.
-pub fn write(state: &Dir, drill: Drill) -> Result<()> {
+pub fn write(state: &Dir, drilled: &Drilled) -> Result<()> {
     let broken =
         |e: toml::ser::Error| Error::new("write", state.join(FILE), std::io::Error::other(e.to_string()));
-    let text = toml::to_string(&Record { format: 1, drill }).map_err(broken)?;
+    let Drilled { drill, refused } = drilled.clone();
+    let text = toml::to_string(&Record { format: 1, refused, drill }).map_err(broken)?;
     durable::write_file(state, FILE, text.as_bytes(), 0o600)
 }
 
 /// Reads it, where there is one; `state` is root's folder of all roles.
-pub fn read(state: &Path) -> Result<Option<Drill>> {
+pub fn read(state: &Path) -> Result<Option<Drilled>> {
     let dir = match Dir::open(state.join("restore")) {
         Ok(dir) => dir,
         Err(e) if e.is_not_found() => return Ok(None),
@@ -37,5 +49,5 @@ pub fn read(state: &Path) -> Result<Option<Drill>> {
     let text = String::from_utf8_lossy(&bytes);
     let record: Record = toml::from_str(&text)
         .map_err(|e| Error::new("read", dir.join(FILE), std::io::Error::other(e.message().to_owned())))?;
-    Ok(Some(record.drill))
+    Ok(Some(Drilled { drill: record.drill, refused: record.refused }))
 }

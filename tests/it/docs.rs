@@ -231,3 +231,31 @@ fn the_example_configuration_of_the_package_is_valid_once_the_signs_are_off() {
         .unwrap_or_else(|e| panic!("{e}"));
     assert!(config.source.is_some() && config.mail.is_some() && config.sinks().count() == 1);
 }
+
+/// What `init` makes so that everything runs by itself: a page that stops or starts something else would stop nothing.
+#[test]
+fn every_timer_and_cron_file_that_the_documents_name_is_one_that_init_makes() {
+    let made = |folder: &str| -> Vec<String> {
+        let all = std::fs::read_dir(root().join("packaging").join(folder)).unwrap();
+        all.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    let (cron, units) = (made("cron"), made("systemd"));
+    let is_of_name = |c: char| !(c.is_ascii_alphanumeric() || "-._".contains(c));
+    let mut named = 0;
+    for path in documents() {
+        for line in read(&path).lines() {
+            for rest in line.split("/etc/cron.d/").skip(1) {
+                let name = rest.split(is_of_name).next().unwrap_or_default();
+                let is_one =
+                    name.is_empty() || !name.starts_with("handover") || cron.contains(&name.to_owned());
+                assert!(is_one, "{}: {line}", path.display());
+                named += 1;
+            }
+            for name in line.split(is_of_name).filter(|name| name.ends_with(".timer")) {
+                assert!(units.contains(&name.to_owned()), "{}: {line}", path.display());
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 10, "too little was looked at: {named}");
+}

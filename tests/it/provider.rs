@@ -139,7 +139,7 @@ fn a_copy_of_a_sink_is_looked_at_on_a_host_that_is_no_source() {
         from.join("store/shop").join(&names(&from.join("store/shop"))[0]).join("generation.toml"),
     )
     .unwrap();
-    let listed = lab.run(&list).exits(0).json();
+    let listed = lab.run(&list).exits(13).json();
     assert!(listed["candidates"][0]["torn"][0].as_str().unwrap().contains("generation.toml"), "{listed:#}");
 }
 
@@ -205,10 +205,11 @@ fn copy(from: &Path, to: &Path) {
 fn held(lab: &Lab, copy: &Copy, home: &str) -> (u64, u64) {
     let from = copy.path.join(home);
     let listed = lab.run(&["restore", "list", "--verify", "--json", "--from", from.to_str().unwrap()]);
-    let listed = listed.exits(0).json();
+    let (code, listed) = (listed.code, listed.json());
     let candidates = listed["candidates"].as_array().unwrap();
     let is_whole = |c: &&Value| c["torn"].as_array().unwrap().is_empty();
     let torn: Vec<&Value> = candidates.iter().filter(|c| !is_whole(c)).collect();
+    assert_eq!(code, if torn.is_empty() { 0 } else { 13 }, "{listed:#}");
     for one in &torn {
         assert!(
             !one["place"].as_str().unwrap().is_empty() && !one["torn"][0].as_str().unwrap().is_empty(),

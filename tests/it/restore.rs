@@ -2,6 +2,7 @@
 //! leaves behind.
 
 mod after;
+mod asked;
 mod below;
 mod cut;
 mod drill;

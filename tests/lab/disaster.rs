@@ -16,8 +16,9 @@ const TABLES: [&str; 5] =
 const INVARIANT: &str = "select (select sum(abalance) from pgbench_accounts) = (select sum(tbalance) from pgbench_tellers) and \
                          (select sum(abalance) from pgbench_accounts) = (select coalesce(sum(delta), 0) from pgbench_history)";
 const ETC: &str = "[[source.element]]\nname = \"etc\"\nkind = \"tree\"\npaths = [\"/etc/handover\"]\n";
-/// What the operator of `docs/install.md` has on both hosts.
-const CRON: &str = "0 3 * * * root handover --quiet source watch\n";
+/// What `init` wrote, so that everything runs by itself: no systemd runs in these containers.
+const CLOCKS: [(&str, &str); 2] =
+    [("source", "/etc/cron.d/handover-source"), ("sink", "/etc/cron.d/handover-sink")];
 
 /// Rows and checksum of every table.
 fn sums(host: &Host, database: &str) -> String {
@@ -78,6 +79,11 @@ impl Night {
                     self.took.push(start.elapsed().as_secs_f64());
                     assert!(said.contains("go on? [y/N]") && said.contains(" restored: "), "{said}");
                 }
+                // What the provider copied while it was moved is torn, and said so.
+                None if script.contains("--verify --from") => {
+                    let done = self.host(&on).run(&format!("set -eu; {variables}\n{script}"));
+                    assert!([0, 13].contains(&done.code), "{done:?}");
+                }
                 None => {
                     let done = page::type_in(self.host(&on), &variables, &script);
                     if script.contains("ssh-keygen -lf") {
@@ -102,9 +108,19 @@ impl Night {
         let typed = self.steps.iter().filter(|step| matches!(step, Step::Type { .. })).count();
         assert_eq!(typed, section.matches("```sh").count(), "a block does not say on which host it is typed");
         self.took.clear();
-        for host in [&self.shop, &self.vault] {
-            host.put("/etc/cron.d/handover", CRON.as_bytes(), 0o644);
-        }
+    }
+
+    /// Whether the clock runs on a host as `init` set it.
+    fn runs_by_itself(&self, on: &str) -> bool {
+        let (_, file) = CLOCKS.iter().find(|(name, _)| *name == on).unwrap();
+        let done = self.host(on).run(&format!("cat {file}"));
+        assert_eq!(
+            self.host(on).run("ls /etc/cron.d/handover-* | wc -l").text().trim() != "0",
+            done.code == 0
+        );
+        let collects = format!("/usr/bin/handover --quiet {on} run\n");
+        assert!(done.code != 0 || done.text().contains(&collects), "{done:?}");
+        done.code == 0
     }
 
     /// A line that is worth looking at.
@@ -112,6 +128,21 @@ impl Night {
         let took = self.took.iter().map(|s| format!("{s:.1} s")).collect::<Vec<_>>().join(" and ");
         println!("{what}\n   generation {}, restored into the application in {took}; {compared}", self.id);
     }
+}
+
+/// The same from the provider's copy of the source's own host: its file system, beside what is there now.
+fn whole_host(night: &mut Night, files: &str, right: &str) {
+    recipes::query(&night.shop, "shop", "drop table fixed");
+    night.shop.must("rm -r /srv/www/photos");
+    let from = "--from /root/provider/home/dataBackupSource";
+    let list = night.shop.run(&format!("handover --json restore list --verify {from}"));
+    let rows = list.json()["candidates"].as_array().unwrap().clone();
+    let has = |row: &serde_json::Value| row["id"] == night.id.as_str() && row["condition"] == "whole";
+    assert!(rows.iter().any(has), "{list:?}");
+    night.shop.must(&format!("handover restore {} {from} --yes", night.id));
+    assert_eq!(sums(&night.shop, "shop"), right, "every table, row by row");
+    pair::assert_same(files, &pair::manifest(&night.shop, "/srv/www"), "file by file");
+    night.tell("C. the same from the provider's copy of the source's host", "tables and files the same");
 }
 
 fn start_database(host: &Host) {
@@ -136,6 +167,9 @@ fn three_disasters_end_with_the_application_as_it_was() {
     let lab = Lab::new();
     let (shop, vault) = (application(&lab), pair::sink(&lab, "vault", ""));
     pair::enroll(&vault, &shop);
+    // As the operator of `docs/install.md` has it on both hosts.
+    shop.must("handover source init");
+    vault.must("handover sink init");
     let none = String::new;
     let mut night = Night {
         steps: Vec::new(),
@@ -170,7 +204,9 @@ fn lost_data(night: &mut Night) {
     pair::fetch(&night.vault);
 
     night.begin("A. ");
+    assert!(night.runs_by_itself("source") && night.runs_by_itself("sink"));
     night.until("--to /root/look");
+    assert!(!night.runs_by_itself("source") && !night.runs_by_itself("sink"), "the clock was not stopped");
     let dump = "cat /root/look/postgresql/shop.dump | runuser -u postgres -- pg_restore --exit-on-error --dbname=reference";
     night.shop.must_as("postgres", "createdb reference");
     night.shop.must(dump);
@@ -203,6 +239,7 @@ fn lost_data(night: &mut Night) {
     // The application goes on.
     night.shop.must_as("postgres", "pgbench --transactions 10 shop");
     night.until("handover sink run");
+    assert!(night.runs_by_itself("source") && night.runs_by_itself("sink"), "the clock stands still");
 }
 
 /// B: the host is gone with all that was on it.
@@ -217,6 +254,10 @@ fn lost_host(night: &mut Night, lab: &Lab) {
     night.begin("B. ");
     night.until("--trust \"$SEAL\"");
     assert_eq!(night.shop.run("test -e /srv/www").code, 1, "a plan changes nothing");
+    assert!(
+        !night.runs_by_itself("source") && !night.runs_by_itself("sink"),
+        "it collects before it has its data"
+    );
     night.until("--trust \"$SEAL\"");
     assert_eq!(sums(&night.shop, "shop"), right, "every table, row by row");
     pair::assert_same(&files, &pair::manifest(&night.shop, "/srv/www"), "file by file");
@@ -231,6 +272,7 @@ fn lost_host(night: &mut Night, lab: &Lab) {
     night.until("handover sink run");
     let stored = pair::stored(&night.vault, "shop");
     assert!(stored.last() > Some(&night.id), "the new host's first backup did not arrive: {stored:?}");
+    assert!(night.runs_by_itself("source") && night.runs_by_itself("sink"), "the clock stands still");
 }
 
 /// C: the store is gone; the provider copied the sink's home file by file, while it was at work.
@@ -243,6 +285,10 @@ fn lost_store(night: &mut Night) {
          cp -r /home/dataBackupSink /root/away/provider 2>/dev/null; wait",
     );
     night.vault.must("rm -rf /home/dataBackupSink/* && mv /root/away/provider /root/provider");
+    // What the provider copied of the source's host, the day before: owners, modes and times are lost on the way.
+    night
+        .shop
+        .must("mkdir /root/provider && cp -r --parents /home /etc /srv /var/lib/handover /root/provider");
     recipes::query(&night.shop, "shop", "drop table fixed");
     night.shop.must("rm -r /srv/www/*; rm -r /home/dataBackupSource/store/*");
 
@@ -250,7 +296,7 @@ fn lost_store(night: &mut Night) {
     let broken = night.vault.run_as(SINK_USER, "handover sink run");
     assert_eq!(broken.code, 14, "a store that is gone must not look like an empty one: {broken:?}");
     night.until("handover restore list --verify --from /root/provider");
-    let held = night.vault.must("handover --json restore list --verify --from /root/provider").json();
+    let held = night.vault.run("handover --json restore list --verify --from /root/provider").json();
     let rows = held["candidates"].as_array().unwrap();
     let whole = rows.iter().filter(|row| row["condition"] == "whole").count();
 
@@ -266,6 +312,7 @@ fn lost_store(night: &mut Night) {
         ),
         "tables and files the same; the sink goes on with that copy as its store",
     );
+    whole_host(night, &files, &right);
     // The sink knows its store again, and fetches what came meanwhile.
     night.shop.must("handover source run");
     let waiting = night.shop.must("ls /home/dataBackupSource/transport-outgoing").text();

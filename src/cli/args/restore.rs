@@ -154,6 +154,9 @@ pub struct DrillArgs {
     /// The scratch folder is made in this one, instead of in the home
     #[arg(long, value_name = "DIR")]
     pub scratch: Option<PathBuf>,
+    /// Show what would be tried, where and by which commands; nothing is written out, and no command is run
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `handover restore clean`.

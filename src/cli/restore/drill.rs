@@ -9,13 +9,13 @@ use super::{
 use crate::{
     manifest::Channel,
     notify::{Looked, Scope},
-    report::{Exit, exit_of},
+    report::{Exit, exit_of, restore::DrillRun},
     restore::{
         drill::{self, Ask},
         pick::Wish,
         run::Setup,
     },
-    sys::{clock, progress::Progress},
+    sys::{self, clock, progress::Progress},
 };
 
 /// Whose alarms these are.
@@ -43,9 +43,13 @@ pub(super) fn run(context: &Context, args: &DrillArgs) -> Result<Exit, Exit> {
         allow_torn: false,
         trust: None,
     };
-    let mut report =
-        drill::run(&setup, &Ask { wish, from: args.from.clone(), scratch: args.scratch.clone() });
+    let (from, scratch) = (args.from.clone(), args.scratch.clone());
+    let mut report = drill::run(&setup, &Ask { wish, from, scratch, dry_run: args.dry_run });
     drop(display);
+    if args.dry_run {
+        tell_plan(context, &report);
+        return Ok(report.exit);
+    }
     let is_whole = report.tried && args.element.is_empty();
     let scope = Scope {
         name: &report.source,
@@ -69,4 +73,32 @@ pub(super) fn run(context: &Context, args: &DrillArgs) -> Result<Exit, Exit> {
         show::talk(&format!("{what} {word}: tried in {} s", report.seconds));
     }
     Ok(report.exit)
+}
+
+/// What a drill would do, for people.
+fn tell_plan(context: &Context, report: &DrillRun) {
+    if context.json {
+        show::json(report);
+        return;
+    }
+    show::findings(&report.source, &report.findings, context.quiet);
+    for element in &report.plan {
+        let files = show::count(element.files, "file", "files");
+        show::data(&format!(
+            "{} ({}): {files}, {} to {}",
+            element.name,
+            element.kind,
+            show::size(element.bytes),
+            element.place
+        ));
+        element
+            .commands
+            .iter()
+            .for_each(|command| show::data(&format!("  {}", sys::show(command.as_bytes()))));
+    }
+    if let (Some(generation), false) = (&report.generation, context.quiet || report.plan.is_empty()) {
+        show::talk(&format!(
+            "{generation} would be tried like this, and all of it removed again; nothing was done"
+        ));
+    }
 }

@@ -75,6 +75,13 @@ fn tell_all(
     exit_of(findings)
 }
 
+/// What the table above was: what would be done, or what was. Only for people.
+fn say(context: &Context, what: &str) {
+    if !context.json && !context.quiet {
+        show::talk(what);
+    }
+}
+
 pub(super) fn list(context: &Context) -> Result<Exit, Exit> {
     let (config, source) = load(context)?;
     let name = source.name.as_str();
@@ -88,14 +95,25 @@ pub(super) fn clean(context: &Context, args: &CleanArgs) -> Result<Exit, Exit> {
     let all = Replaced::load(&held.state).map_err(end(name))?;
     let surplus = restored::surplus(&held.state, &held.private, keep).map_err(end(name))?;
     if args.dry_run {
-        return Ok(tell_all(context, (&all, &surplus), &[], true, name));
+        let exit = tell_all(context, (&all, &surplus), &[], true, name);
+        let is_none = all.is_empty() && surplus.is_empty();
+        say(
+            context,
+            if is_none { "there is nothing to remove" } else { "this would be removed; nothing was done" },
+        );
+        return Ok(exit);
     }
     if !all.is_empty() && !args.yes {
         agree(context, &all, name, "remove these? They cannot be put back then. [y/N]")?;
     }
     let (gone, findings) = clean::clean(&held.state).map_err(end(name))?;
     let pruned = restored::prune(&held.state, &held.private, keep).map_err(end(name))?;
-    Ok(tell_all(context, (&gone, &pruned), &findings, false, name))
+    let exit = tell_all(context, (&gone, &pruned), &findings, false, name);
+    match gone.len() + pruned.len() {
+        0 => say(context, "nothing was removed"),
+        _ => say(context, "this was removed, and cannot be put back"),
+    }
+    Ok(exit)
 }
 
 pub(super) fn undo(context: &Context, dry_run: bool, yes: bool) -> Result<Exit, Exit> {
@@ -104,7 +122,9 @@ pub(super) fn undo(context: &Context, dry_run: bool, yes: bool) -> Result<Exit, 
     let held = hold(&config.state, &config.restore.home, "handover restore undo").map_err(end(name))?;
     let last = undo::wanted(&held.state).map_err(end(name))?;
     if dry_run {
-        return Ok(tell(context, &last, &[], true, name));
+        let exit = tell(context, &last, &[], true, name);
+        say(context, "this would be put back; nothing was done");
+        return Ok(exit);
     }
     if !yes {
         agree(context, &last, name, "put these back? [y/N]")?;
@@ -115,7 +135,12 @@ pub(super) fn undo(context: &Context, dry_run: bool, yes: bool) -> Result<Exit, 
         let cut = undo::refuse_unfinished(&held.state).is_err() && finding.fix.is_none();
         fail(exit, &crate::notify::body(&if cut { finding.with_fix(UNDO.fix) } else { finding }))
     })?;
-    Ok(tell(context, &last, &[], false, name))
+    let exit = tell(context, &last, &[], false, name);
+    say(
+        context,
+        "this was put back; what the restore had put there is kept in its stead: `handover restore undo` again takes it back",
+    );
+    Ok(exit)
 }
 
 /// On a terminal somebody is asked; elsewhere nobody agrees.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     super::{Context, args::RestoreRunArgs, ask, fail, progress::Display, show},
-    absolute, id, load,
+    absolute, id, load, there,
 };
 use crate::{
     manifest::Channel,
@@ -28,6 +28,7 @@ pub(super) fn run(context: &Context, args: &RestoreRunArgs) -> Result<Exit, Exit
             &format!("{text}\n  -> run it as root, or restore with --to DIR"),
         ));
     }
+    there(args.from.as_deref())?;
     let progress = Arc::new(Progress::default());
     let display = Display::start(context, vec![(source.name.to_string(), Arc::clone(&progress))]);
     let confirm = |report: &RestoreRun| args.yes || agreed(context, report);

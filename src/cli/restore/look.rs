@@ -3,12 +3,16 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::super::{Context, args::ListArgs, fail, show};
+use super::{
+    super::{Context, args::ListArgs, fail, show},
+    there,
+};
 use crate::{
     app::unfinished::{self, Cut},
     config,
-    report::{Exit, Finding, Kind, restore::Candidate},
+    report::{Exit, Finding, Kind, exit_of, restore::Candidate},
     restore::{
+        self,
         error::Error,
         held::{look, row},
     },
@@ -27,14 +31,19 @@ pub(super) fn run(context: &Context, args: &ListArgs) -> Result<Exit, Exit> {
     // A copy is looked at on any host, also on one that is no source.
     let config = context.load(config::Role::Restore)?;
     let subject = config.source().map_or("restore", |source| source.name.as_str());
+    there(args.from.as_deref())?;
     let list = || -> Result<Listing, Error> {
         let place = config.restore.home.join(places::RESTORE);
         let (mut catch, _) = match &args.from {
             Some(from) => look(Some(from), &Dir::open("/")?)?,
             None => look(None, &Dir::open(place)?)?,
         };
+        let mut findings = Vec::new();
         for candidate in &mut catch.candidates {
-            if args.verify { candidate.verify() } else { candidate.look() }?;
+            match args.verify {
+                true => findings.extend(proven(candidate)?),
+                false => candidate.look()?,
+            }
         }
         let ledger = match Dir::open(config.state.join("source")) {
             Ok(state) => ledger::read(&state)?,
@@ -44,22 +53,40 @@ pub(super) fn run(context: &Context, args: &ListArgs) -> Result<Exit, Exit> {
         let candidates = catch.candidates.iter().map(|c| row(c, &ledger, None)).collect();
         let cut = unfinished::look(&config.state)?;
         let warning = |cut: Cut| Finding::new(Kind::Warning, "recovery", cut.text).with_fix(cut.fix);
-        let findings = cut.map(warning).into_iter().collect();
+        findings.extend(cut.map(warning));
         Ok(Listing { candidates, passed_over: catch.foreign, findings })
     };
     let listing = list().map_err(|e| {
         let finding = e.finding(subject);
         fail(finding.kind.exit(), &crate::notify::body(&finding))
     })?;
+    let exit = exit_of(&listing.findings);
     if context.json {
-        return Ok(show::json(&listing));
+        show::json(&listing);
+        return Ok(exit);
     }
     table(&listing.candidates, clock::now());
     show::findings(subject, &listing.findings, context.quiet);
     for foreign in &listing.passed_over {
         show::talk(&format!("note: passed over: {foreign}"));
     }
-    Ok(Exit::Ok)
+    Ok(exit)
+}
+
+/// Reads all of a candidate; what is wrong with it, or why that cannot be told.
+fn proven(candidate: &mut restore::find::Candidate) -> Result<Option<Finding>, Error> {
+    let unproven = candidate.verify()?;
+    let place = crate::sys::show(candidate.shown.as_os_str().as_encoded_bytes());
+    if let Some(e) = unproven {
+        let fix = "TMPDIR names another folder for that, with more room; or unpack it and name the folder with --from";
+        let text = format!("{place} is NOT proven: {e}");
+        return Ok(Some(Finding::new(Kind::Storage, candidate.id.as_str(), text).with_fix(fix)));
+    }
+    let torn = candidate.torn(&[]);
+    let Some(first) = torn.first() else { return Ok(None) };
+    let text = format!("{place} is torn: {first} ({} in all)", torn.len());
+    let fix = "another copy of it may be whole, or another generation: those that this list calls whole are";
+    Ok(Some(Finding::new(Kind::Verification, candidate.id.as_str(), text).with_fix(fix)))
 }
 
 /// Candidates for people, the newest first.

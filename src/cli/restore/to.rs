@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{
     super::{Context, args::RestoreRunArgs, fail, progress::Display, show},
-    id,
+    id, there,
 };
 use crate::{
     config::{self, Config},
@@ -33,6 +33,7 @@ struct Report {
 }
 
 pub(super) fn run(context: &Context, args: &RestoreRunArgs, to: &Path) -> Result<Exit, Exit> {
+    there(args.from.as_deref())?;
     let mut ask = ask(context, args, to)?;
     let progress = Arc::new(Progress::default());
     let display = Display::start(context, vec![("restore".to_owned(), Arc::clone(&progress))]);

@@ -145,7 +145,7 @@ pub const ALL: [Verb; 7] = [
 ];
 
 /// What was stored once is put in the place of what is there now.
-const RESTORE: Verb = Verb {
+pub const RESTORE: Verb = Verb {
     name: "restore",
     errors: 2,
     world: || {

@@ -116,3 +116,69 @@ fn what_does_not_fit_is_refused_with_figures_before_anything_is_made() {
     assert!(!out.exists());
     drop(small);
 }
+
+/// A restore during which somebody who owns the folder above does this, while the new is in its place and is probed.
+fn disturbed(script: &str) -> Host {
+    let probe = format!("probe = [\"sh\", \"-c\", \"cd {{lab}}/app; {script}\"]\nservices");
+    let host = Host::with(Lab::new(), &ELEMENTS.replacen("services", &probe, 1), "");
+    host.old_in_place_of_new();
+    host
+}
+
+#[test]
+fn a_name_that_somebody_took_for_what_is_kept_stops_nothing() {
+    let host = disturbed(
+        "for one in .handover-restore-*; do mkdir $(echo $one | sed s/-restore-/-replaced-/); done",
+    );
+    let report = host.restore(&["--yes"]).exits(0).json();
+    let kept: Vec<&str> =
+        report["replaced"].as_array().unwrap().iter().map(|k| k.as_str().unwrap()).collect();
+    assert_eq!(kept.len(), 2, "{report:#}");
+    assert!(kept.iter().all(|kept| fs::read_dir(kept).unwrap().count() > 0), "{kept:?}");
+    assert!(!host.lab.path("state/restore/journal.json").exists());
+    host.lab.run(&["source", "--json"]).exits(4);
+    host.lab.run(&["restore", "undo", "--yes"]).exits(0);
+    assert_eq!(host.read("shop/index.html"), "new");
+    host.lab.run(&["restore", "clean", "--yes"]).exits(0);
+    assert_eq!(host.left_over().len(), 2, "what is not ours was removed: {:?}", host.left_over());
+}
+
+#[test]
+fn what_is_kept_is_found_under_whatever_name_somebody_gave_it() {
+    let host =
+        disturbed("n=0; for one in .handover-restore-*; do n=$((n+1)); mv $one mine-$n; mkdir $one; done");
+    host.restore(&["--yes"]).exits(0);
+    assert_eq!(host.left_over().iter().filter(|name| name.starts_with(".handover-replaced-")).count(), 2);
+    host.lab.run(&["restore", "undo", "--yes"]).exits(0);
+    assert_eq!([host.read("shop/index.html"), host.read("shop.conf")], ["new"; 2]);
+}
+
+#[test]
+fn what_cannot_be_tidied_is_a_warning_and_the_restore_is_done() {
+    let host = disturbed("for one in .handover-restore-*; do mv $one ../$one; done");
+    let report = host.restore(&["--yes"]).exits(0).json();
+    let said = report["findings"].to_string();
+    assert!(said.contains("somebody moved it") && report["done"] == true, "{report:#}");
+    assert_eq!([host.read("shop/index.html"), host.read("shop.conf")], ["old"; 2]);
+    assert!(!host.lab.path("state/restore/journal.json").exists() && !host.lab.path("stopped").exists());
+    host.lab.run(&["source", "--json"]).exits(4);
+}
+
+#[test]
+fn a_tidying_that_can_never_end_can_be_given_up_and_the_new_state_stays() {
+    let probe = "probe = [\"mount\", \"-o\", \"remount,ro\", \"{lab}/app\"]\nservices";
+    let host = Host::with(Lab::new(), &ELEMENTS.replacen("services", probe, 1), "");
+    let disk = Mounted::tmpfs(&host.lab.path("app"), "size=5m");
+    host.old_in_place_of_new();
+    host.lab.run(&["restore", "--yes"]).exits(14).says(&["Read-only"]);
+    assert!(host.lab.path("state/restore/journal.json").exists());
+    host.lab.run(&["restore", "--yes"]).exits(14);
+    let give_up = ["restore", "undo", "--give-up"];
+    host.lab.run(&[&give_up[..], &["--dry-run"]].concat()).exits(0).says(&["is done and stays"]);
+    let ran = host.lab.run(&[&give_up[..], &["--yes"]].concat()).exits(0);
+    ran.says(&["not all could be tidied", "app/shop before may still lie in", ".handover-restore-"]);
+    assert!(!host.lab.path("state/restore/journal.json").exists() && !host.lab.path("stopped").exists());
+    assert_eq!([host.read("shop/index.html"), host.read("shop.conf")], ["old"; 2]);
+    host.lab.run(&["source", "--json"]).exits(4);
+    drop(disk);
+}

@@ -92,7 +92,7 @@ fn a_generation_that_was_never_finished_is_torn_and_not_overlooked() {
     let list = host.lab.run(&["restore", "list", "--json"]).exits(0).json();
     assert_eq!(list["candidates"][0]["condition"], "torn");
     assert_eq!(list["candidates"][1]["condition"], "unverified");
-    let list = host.lab.run(&["restore", "list", "--verify", "--json"]).exits(0).json();
+    let list = host.lab.run(&["restore", "list", "--verify", "--json"]).exits(13).json();
     assert_eq!(list["candidates"][1]["condition"], "whole");
 }
 
