@@ -335,11 +335,14 @@ pub enum SinkAction {
         /// Put back what is damaged: from another generation of the source, from `--from`, from the source itself
         #[arg(long)]
         heal: bool,
+        /// Show what is damaged and what of it would be put back; change nothing, and ask no source
+        #[arg(long, requires = "heal")]
+        dry_run: bool,
         /// Heal also from a generation in this folder, or from those below it: any copy of a store, as the provider's
         #[arg(long, value_name = "DIR", requires = "heal")]
         from: Option<PathBuf>,
         /// A generation in any folder instead, as a copy that the provider gave back; nothing is written there
-        #[arg(long, value_name = "DIR", conflicts_with_all = ["name", "id", "heal", "from"])]
+        #[arg(long, value_name = "DIR", conflicts_with_all = ["name", "id", "heal", "from", "dry_run"])]
         path: Option<PathBuf>,
     },
     /// Apply the retention; says for each generation why it stays or goes
@@ -427,6 +430,9 @@ pub struct EnrollArgs {
     /// Pin the host key that the network shows without asking: only where the network can be trusted
     #[arg(long, conflicts_with = "fingerprint")]
     pub yes: bool,
+    /// Show which host key would be pinned and what would be written; ask nobody, change nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `handover sink deliver`.

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::Serialize;
+
 use super::{Context, args::AuthorizeArgs, fail, show};
 use crate::{
     config,
@@ -13,7 +15,7 @@ use crate::{
     report::Exit,
     source,
     store::handover_point::HandoverPoint,
-    sys::{self, program, users},
+    sys::{self, program, trusted, users},
 };
 
 /// Lets a sink in.
@@ -30,7 +32,7 @@ fn authorize(context: &Context, source: &config::Source, args: &AuthorizeArgs) -
         .map_err(|e| (Exit::Usage, e.to_string()))?;
     let (channel, channel_home) = channel(source, args)?;
     let user = transport_user(channel, channel_home).map_err(|e| configuration(&e))?;
-    let handover = own_path().map_err(|e| configuration(&e))?;
+    let handover = trusted_path().map_err(|e| configuration(&e))?;
     let home = (channel_home != Path::new(&user.home)).then(|| channel_home.to_path_buf());
     let binding = Binding { handover, to: To::Gate(channel.as_str()), home, from: args.from.clone() };
     let file = match &args.authorized_keys {
@@ -38,7 +40,7 @@ fn authorize(context: &Context, source: &config::Source, args: &AuthorizeArgs) -
         None => Path::new(&user.home).join(".ssh/authorized_keys"),
     };
     if args.remove {
-        return remove(context, &file, &key, binding.to, args.dry_run);
+        return remove(context, (&file, channel), &key, binding.to, args.dry_run);
     }
     let outcome = keys::allow(&file, &key, &binding, args.dry_run).map_err(|e| match &e {
         Error::Sys(inner) if inner.is_storage() => (Exit::Storage, e.to_string()),
@@ -54,8 +56,18 @@ fn authorize(context: &Context, source: &config::Source, args: &AuthorizeArgs) -
         (Outcome::Added, true) => format!("would add a line to {shown}"),
         (Outcome::Replaced, true) => format!("would replace the key's line in {shown}"),
     };
+    let line = binding.line(&key).map_err(|e| configuration(&e))?;
+    if context.json {
+        let word = match outcome {
+            Outcome::Already => "already",
+            Outcome::Added => "added",
+            Outcome::Replaced => "replaced",
+        };
+        tell(word, channel, &key, (&file, Some(&line)), args.dry_run);
+        return Ok(());
+    }
     if args.dry_run && outcome != Outcome::Already {
-        show::data(&binding.line(&key).map_err(|e| configuration(&e))?);
+        show::data(&line);
     }
     if !context.quiet {
         show::talk(&text);
@@ -63,10 +75,36 @@ fn authorize(context: &Context, source: &config::Source, args: &AuthorizeArgs) -
     Ok(())
 }
 
+/// What became of a key, for programs.
+#[derive(Serialize)]
+struct Authorized<'a> {
+    /// `added`, `replaced`, `already`; or `removed`, `absent`. In a dry run what it would be.
+    outcome: &'a str,
+    channel: Channel,
+    /// The key, as `ssh-keygen -l` shows it.
+    fingerprint: String,
+    /// The file in which its line is.
+    file: String,
+    /// The line that lets it in.
+    line: Option<&'a str>,
+    dry_run: bool,
+}
+
+fn tell(
+    outcome: &str,
+    channel: Channel,
+    key: &PublicKey,
+    (file, line): (&Path, Option<&str>),
+    dry_run: bool,
+) {
+    let (fingerprint, file) = (key.fingerprint(), sys::show(file.as_os_str().as_encoded_bytes()));
+    show::json(&Authorized { outcome, channel, fingerprint, file, line, dry_run });
+}
+
 /// Takes a key's line out of the file.
 fn remove(
     context: &Context,
-    file: &Path,
+    (file, channel): (&Path, Channel),
     key: &PublicKey,
     to: To,
     dry_run: bool,
@@ -76,7 +114,9 @@ fn remove(
         Error::Sys(inner) if inner.is_storage() => (Exit::Storage, e.to_string()),
         _ => (Exit::Configuration, e.to_string()),
     })?;
-    if !context.quiet {
+    if context.json {
+        tell(if gone { "removed" } else { "absent" }, channel, key, (file, None), dry_run);
+    } else if !context.quiet {
         show::talk(&match (gone, dry_run) {
             (true, false) => format!("the key is let in no more: its line in {shown} is gone"),
             (true, true) => format!("would remove the key's line in {shown}"),
@@ -130,6 +170,31 @@ pub(super) fn transport_user(channel: Channel, home: &Path) -> Result<users::Use
 /// Where a program from the Nix store has a path that survives upgrades and garbage collection.
 const PROFILES: [&str; 2] =
     ["/run/current-system/sw/bin/handover", "/nix/var/nix/profiles/default/bin/handover"];
+
+/// The same, for what root writes down: nobody but root can change what it names.
+pub(super) fn trusted_path() -> Result<PathBuf, String> {
+    let path = own_path()?;
+    roots_alone(&path)?;
+    Ok(path)
+}
+
+/// Refuses a path that others than root could exchange, or what is on the way to it: whoever can would be root by it, or the
+/// user whose key it is bound to. What is not root's own work concerns its user alone.
+pub(super) fn roots_alone(path: &Path) -> Result<(), String> {
+    if !users::is_root() {
+        return Ok(());
+    }
+    let exposed = trusted::exposed(path, 0).map_err(|e| e.to_string())?;
+    if exposed.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<String> = exposed.iter().map(|one| format!("{}\n  -> {}", one.why, one.fix)).collect();
+    Err(format!(
+        "{} must be root's alone to change, with every folder on the way to it, before what root runs may name it:\n{}",
+        sys::show(path.as_os_str().as_encoded_bytes()),
+        lines.join("\n")
+    ))
+}
 
 /// The path by which sshd is to start this program: one that stays when handover is upgraded, if there is one.
 pub(super) fn own_path() -> Result<PathBuf, String> {

@@ -118,12 +118,12 @@ fn begin(
     let mut note = Note::load(&state).map_err(|e| failed(&e))?;
     let now = clock::now();
     note.started = Some(now);
-    let tasks = plan.map(|(action, timing)| Task::new(role, action, timing, &mut note, now));
+    let tasks = plan.map(|(action, timing)| Task::new(context, role, action, timing, &mut note, now));
     let wakeups = signals::Wakeups::listen().map_err(|e| fail(Exit::Internal, &e))?;
-    let sshd = ssh.map(|args| Sshd::prepare(args, &accepted.config, &path)).transpose();
+    let sshd = ssh.map(|args| Sshd::prepare(context, args, &accepted.config, &path)).transpose();
     let sshd = sshd.map_err(|text| fail(Exit::Configuration, &text))?;
     if sshd.is_some() {
-        sshd::print_what_gates_say();
+        sshd::print_what_gates_say(context);
     }
     let mut daemon =
         Daemon { context, role, args, accepted, state, note, tasks, sshd, troubles: Vec::new(), told: None };
@@ -166,7 +166,7 @@ impl Daemon<'_> {
     fn go_on(&mut self, mut wakeups: signals::Wakeups) -> Result<Exit, Exit> {
         let watchdog = sd_notify::watchdog_enabled();
         self.say_hello();
-        notify(&[NotifyState::Ready]);
+        notify(self.context, &[NotifyState::Ready]);
         while !signals::stopping() {
             if signals::take_reload() {
                 self.reload_now();
@@ -180,7 +180,7 @@ impl Daemon<'_> {
             let nap = self.sshd.as_ref().and_then(Sshd::patience).map_or(nap, |patience| nap.min(patience));
             wakeups.wait(nap).map_err(|e| fail(Exit::Internal, &e))?;
         }
-        notify(&[NotifyState::Stopping]);
+        notify(self.context, &[NotifyState::Stopping]);
         self.stop(wakeups);
         Ok(Exit::Ok)
     }
@@ -188,7 +188,7 @@ impl Daemon<'_> {
     /// Sees what has ended, and starts what is due.
     fn step(&mut self, now: Timestamp) {
         for at in 0..self.tasks.len() {
-            if let Some(code) = self.tasks[at].ended() {
+            if let Some(code) = self.tasks[at].ended(self.context) {
                 self.finish(at, code, now);
             }
             if !self.tasks[at].is_running() && self.tasks[at].job.is_due(now) {
@@ -218,7 +218,7 @@ impl Daemon<'_> {
         let subject = format!("{} {}", self.role.name(), task.action);
         self.troubles.retain(|trouble| trouble.kind != Kind::Internal || trouble.subject != subject);
         if let Some(trouble) = log::crash(&subject, code) {
-            show::talk(&format!("error: {}", crate::notify::body(&trouble)));
+            log::trouble(self.context, &format!("error: {}", crate::notify::body(&trouble)));
             self.troubles.push(trouble);
         }
         self.save();
@@ -230,22 +230,26 @@ impl Daemon<'_> {
             task.note(&mut self.note);
         }
         if let Err(e) = self.note.save(&self.state) {
-            show::talk(&format!("warning: what ran cannot be noted: {e}"));
+            log::trouble(self.context, &format!("warning: what ran cannot be noted: {e}"));
         }
     }
 
     /// At SIGHUP.
     fn reload_now(&mut self) {
         let monotonic = NotifyState::monotonic_usec_now();
-        notify(&[Some(NotifyState::Reloading), monotonic.ok()].into_iter().flatten().collect::<Vec<_>>());
+        notify(
+            self.context,
+            &[Some(NotifyState::Reloading), monotonic.ok()].into_iter().flatten().collect::<Vec<_>>(),
+        );
         if self.take_new_configuration() && !self.context.quiet {
             self.say_hello();
         }
-        if let Some(Err(text)) = self.sshd.as_ref().map(|sshd| sshd.reload(&self.accepted.config)) {
-            show::talk(&format!("error: the keys of sinks stay as they were: {text}"));
+        let reloaded = self.sshd.as_ref().map(|sshd| sshd.reload(self.context, &self.accepted.config));
+        if let Some(Err(text)) = reloaded {
+            log::trouble(self.context, &format!("error: the keys of sinks stay as they were: {text}"));
         }
         self.tell();
-        notify(&[NotifyState::Ready]);
+        notify(self.context, &[NotifyState::Ready]);
     }
 
     /// Reads the file again. What is wrong with it is said, and the last good one stays.
@@ -263,7 +267,8 @@ impl Daemon<'_> {
                 true
             }
             Err(text) => {
-                show::talk(&format!("error: the configuration that was read last stays in force:\n{text}"));
+                let said = format!("error: the configuration that was read last stays in force:\n{text}");
+                log::trouble(self.context, &said);
                 let trouble = Finding::new(Kind::Configuration, "daemon", text).with_fix(
                     "mend what is named, then run `handover check`; until then the last good one is used",
                 );
@@ -282,7 +287,11 @@ impl Daemon<'_> {
         let scope = Scope { name: "daemon", findings: &self.troubles, generation: None, looked };
         let exit = crate::report::exit_of(&self.troubles);
         let said = alarm::deliver(&self.accepted.config, self.role.what(), exit, vec![scope]);
-        show::findings(self.role.name(), &said, self.context.quiet);
+        if self.context.json {
+            said.iter().for_each(|finding| log::trouble(self.context, &crate::notify::body(finding)));
+        } else {
+            show::findings(self.role.name(), &said, self.context.quiet);
+        }
         self.told = Some(self.troubles.clone());
     }
 
@@ -302,7 +311,7 @@ impl Daemon<'_> {
         if watchdog {
             state.push(NotifyState::Watchdog);
         }
-        notify(&state);
+        notify(self.context, &state);
     }
 
     /// Passes the wish on to the runs, and waits for them.
@@ -315,7 +324,7 @@ impl Daemon<'_> {
                 self.tasks.iter().for_each(Task::kill);
             }
             for at in 0..self.tasks.len() {
-                if let Some(code) = self.tasks[at].ended() {
+                if let Some(code) = self.tasks[at].ended(self.context) {
                     self.tasks[at].say_end(self.context, self.role, code, None, clock::now());
                 }
             }
@@ -338,8 +347,8 @@ fn until(at: Timestamp, now: Timestamp) -> Duration {
 }
 
 /// Nobody listens where there is no systemd.
-fn notify(state: &[NotifyState<'_>]) {
+fn notify(context: &Context, state: &[NotifyState<'_>]) {
     if let Err(e) = sd_notify::notify(state) {
-        show::talk(&format!("warning: systemd cannot be told: {e}"));
+        log::trouble(context, &format!("warning: systemd cannot be told: {e}"));
     }
 }

@@ -83,7 +83,12 @@ fn tell(context: &Context, source: &SinkSource, to: &Target, delivered: &Result<
     let mut findings: Vec<Finding> = Vec::new();
     match delivered {
         Ok(done) => {
-            findings.extend(done.notes.iter().map(|note| Finding::new(Kind::Note, name, note.clone())))
+            findings.extend(done.notes.iter().map(|note| Finding::new(Kind::Note, name, note.clone())));
+            findings.extend((done.known_damage > 0).then(|| {
+                let text = format!("damage is known in it here: {}", show::files(done.known_damage));
+                let fix = "there it is published only if it is whole after all; `handover sink list` shows the others";
+                Finding::new(Kind::Warning, done.id.as_str(), text).with_fix(fix)
+            }));
         }
         Err(failed) => findings.push(failed.finding(name)),
     }
@@ -205,7 +210,7 @@ impl Target {
             None => {
                 let gate = RestoreGate::open(&self.home).map_err(|e| remote::Error::Access {
                     why: format!("its drop point cannot be opened: {e}"),
-                    fix: "run `handover source init` on this host".to_owned(),
+                    fix: "mount the disk of its home; where there never was one: `handover source init` on this host".to_owned(),
                 })?;
                 Ok(Box::new(DropFolder::new(Box::new(gate), tools.clone())))
             }

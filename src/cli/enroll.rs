@@ -1,6 +1,6 @@
 //! `handover sink enroll` and `handover logsink enroll`.
 
-use super::{Context, args::EnrollArgs, ask, fail, show, sink::Sink};
+use super::{Context, args::EnrollArgs, ask, fail, schedule::difference, show, sink::Sink};
 use crate::{
     config::{self, Config, Place, Surroundings},
     remote::{self, Tools},
@@ -22,7 +22,8 @@ pub(super) fn run(context: &Context, config: &Config, sink: &Sink<'_>, args: &En
     }
 }
 
-fn failed(e: &Error) -> Failed {
+/// Why it could not be written, with its exit code.
+pub(super) fn failed(e: &Error) -> Failed {
     let exit = match e {
         Error::Sys(inner) if inner.is_storage() => Exit::Storage,
         Error::NoKey(_) => Exit::Unreachable,
@@ -59,6 +60,11 @@ fn steps(context: &Context, config: &Config, sink: &Sink<'_>, args: &EnrollArgs)
     let host = super::sink::host_of(sink.config, &source.name, place);
     pin(context, args, &host)?;
     match &text {
+        Some(text) if args.dry_run => {
+            let file = sys::show(config.file.as_os_str().as_encoded_bytes());
+            say(context, &format!("would add {} to {file}:", args.name));
+            difference(&written, text).iter().for_each(|line| say(context, line));
+        }
         Some(text) => {
             enroll::write(&config.file, text).map_err(|e| failed(&e))?;
             say(
@@ -71,6 +77,9 @@ fn steps(context: &Context, config: &Config, sink: &Sink<'_>, args: &EnrollArgs)
             );
         }
         None => say(context, &format!("{} is in the configuration", args.name)),
+    }
+    if args.dry_run {
+        return Ok(Exit::Ok);
     }
     let after = Sink { config: after_section.unwrap_or(sink.config), state: private_state(config, sink) };
     try_it(context, &after, source)
@@ -95,6 +104,7 @@ fn pin(context: &Context, args: &EnrollArgs, host: &remote::ssh::Host) -> Result
     let there = enroll::pinned(file, &known_as).map_err(|e| failed(&e))?;
     if host.jump.is_some() {
         if there.is_empty() {
+            // The same in a dry run: it would end here.
             let text = format!(
                 "a host behind others cannot be asked for its key from here: on the last host before it, run \
                  `ssh-keyscan -t ed25519 -p {} {}`, compare, add the line to {shown}, with those of the hosts on the way, \
@@ -110,7 +120,16 @@ fn pin(context: &Context, args: &EnrollArgs, host: &remote::ssh::Host) -> Result
         say(context, &format!("the host key {} is pinned in {shown}", key.fingerprint));
         return Ok(());
     }
-    let key = chosen(context, args, &keys)?;
+    let key = if args.dry_run && args.fingerprint.is_none() {
+        keys.first().ok_or((Exit::Unreachable, "no host key".to_owned()))?
+    } else {
+        chosen(context, args, &keys)?
+    };
+    if args.dry_run {
+        let other = if there.is_empty() { "" } else { ", where another one is pinned: it would be refused" };
+        say(context, &format!("would pin the host key {} in {shown}{other}", key.fingerprint));
+        return Ok(());
+    }
     match enroll::pin(file, &known_as, key) {
         Err(e @ Error::OtherPinned { .. }) => Err((
             Exit::VerificationFailed,

@@ -2,6 +2,7 @@
 //! health is its daemon's.
 
 use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
 
 use super::{
     Context,
@@ -24,6 +25,7 @@ const LATE: SignedDuration = SignedDuration::from_mins(5);
 const NO_SSH: SignedDuration = SignedDuration::from_secs(60);
 
 /// What was found of one role.
+#[derive(Serialize)]
 struct Found {
     role: &'static str,
     well: bool,
@@ -35,6 +37,10 @@ pub(super) fn run(context: &Context) -> Exit {
     let now = clock::now();
     let found: Vec<Found> = Role::ALL.into_iter().filter_map(|role| look(context, role, now)).collect();
     let well = !found.is_empty() && found.iter().all(|found| found.well);
+    if context.json {
+        show::json(&serde_json::json!({ "well": well, "daemons": found }));
+        return if well { Exit::Ok } else { Exit::Internal };
+    }
     if found.is_empty() {
         show::data(
             "unhealthy: no daemon was ever started with this state; start `handover sink daemon` or its like",

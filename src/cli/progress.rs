@@ -13,7 +13,10 @@ use std::{
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::Context;
-use crate::sys::progress::{Look, Progress};
+use crate::sys::{
+    progress::{Look, Progress},
+    words,
+};
 
 /// Shows some counters until it is dropped.
 #[derive(Debug)]
@@ -88,7 +91,7 @@ fn show(bar: &ProgressBar, look: &Look) {
     }
     let files = match (look.files, look.total_files) {
         (0, 0) => String::new(),
-        (files, 0) => format!(", {files} files"),
+        (files, 0) => format!(", {}", words::files(files)),
         (files, total) => format!(", {files} of {total} files"),
     };
     bar.set_message(format!("{}{files}", look.phase));

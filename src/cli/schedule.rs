@@ -12,7 +12,6 @@ pub(super) use self::texts::Facts;
 use super::{
     args::{Schedule, ScheduleArgs},
     setup::{Failed, Steps, configuration, of_system},
-    show,
 };
 use crate::{
     manifest::Digest,
@@ -27,6 +26,13 @@ const CRON: &str = "etc/cron.d";
 const LIMIT: u64 = 1 << 20;
 const MARK: &str =
     "# handover wrote this. Change it as you like: `init` then leaves it as it is. sha256 of the rest: ";
+
+/// Whether anything is to be installed: what was chosen, or what suits this host.
+pub(super) fn is_wanted(args: &ScheduleArgs, facts: &Facts<'_>) -> bool {
+    let place = Place { root: PathBuf::from("/"), in_use: args.root.is_none(), force: args.force };
+    let chosen = args.schedule.map_or_else(|| place.suits(facts), Ok);
+    chosen.is_ok_and(|chosen| chosen != Schedule::None)
+}
 
 /// Installs what was chosen, or what suits this host.
 pub(super) fn install(steps: &mut Steps<'_>, args: &ScheduleArgs, facts: &Facts<'_>) -> Result<(), Failed> {
@@ -102,7 +108,7 @@ impl Place {
         for (name, text) in texts::units(facts.role) {
             let text = facts.fit(text).map_err(|e| (Exit::Configuration, e))?;
             if !self.is_shipped(name, &text) {
-                wrote |= self.put(steps, ETC_UNITS, name, &text)?;
+                wrote |= self.put(steps, facts, (ETC_UNITS, name), &text)?;
             }
             timers.extend(name.ends_with(".timer").then_some(*name));
         }
@@ -156,7 +162,13 @@ impl Place {
     fn cron(&self, steps: &mut Steps<'_>, facts: &Facts<'_>) -> Result<(), Failed> {
         let (name, text) = texts::cron(facts.role);
         let text = facts.fit(text).map_err(|e| (Exit::Configuration, e))?;
-        self.put(steps, CRON, name, &text)?;
+        self.put(steps, facts, (CRON, name), &text)?;
+        // An earlier handover kept what it replaced there.
+        let old = self.root.join(CRON).join(format!("{name}.old"));
+        if old.symlink_metadata().is_ok() {
+            let old = sys::show(old.as_os_str().as_encoded_bytes());
+            steps.note(&format!("some crons run {old}, too: move it away"));
+        }
         let timer = self.root.join(ETC_UNITS).join(format!("timers.target.wants/{name}.timer"));
         if timer.symlink_metadata().is_ok() {
             steps.note(&format!(
@@ -169,8 +181,20 @@ impl Place {
         Ok(())
     }
 
-    /// Writes a file, root's, 0644; true if it did. What a person changed stays, unless it is forced; then it is kept beside.
-    fn put(&self, steps: &mut Steps<'_>, folder: &str, name: &str, body: &str) -> Result<bool, Failed> {
+    /// Where what was replaced is kept: nothing that runs looks there.
+    fn replaced(&self, facts: &Facts<'_>) -> PathBuf {
+        let state = facts.state.strip_prefix("/").unwrap_or(facts.state);
+        self.root.join(state).join("replaced")
+    }
+
+    /// Writes a file, root's, 0644; true if it did. What a person changed stays, unless it is forced; then it is kept.
+    fn put(
+        &self,
+        steps: &mut Steps<'_>,
+        facts: &Facts<'_>,
+        (folder, name): (&str, &str),
+        body: &str,
+    ) -> Result<bool, Failed> {
         let folder = self.root.join(folder);
         let text = format!("{MARK}{}\n{body}", Digest::of(body.as_bytes()));
         let shown = sys::show(folder.join(name).as_os_str().as_encoded_bytes());
@@ -179,7 +203,8 @@ impl Place {
             dir => dir.and_then(|dir| dir.read_if_any(name, LIMIT)).map_err(|e| of_system(&e))?,
         };
         let old = old.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        match state(old.as_deref(), &text, body) {
+        let found = state(old.as_deref(), &text, body);
+        match &found {
             Found::Same => return Ok(false),
             Found::Missing => {
                 steps.say(&format_args!("write {shown} (root's, 0644)"));
@@ -193,28 +218,36 @@ impl Place {
                 steps.note(&format!(
                     "{shown} is somebody's own and was left as it is; --force replaces it. It differs so:"
                 ));
-                difference(old.as_deref().unwrap_or_default(), &text)
-                    .iter()
-                    .for_each(|line| show::talk(line));
+                steps.lines(&difference(old.as_deref().unwrap_or_default(), &text));
                 return Ok(false);
             }
             Found::Changed => {
                 steps.say(&format_args!(
-                    "replace {shown} (root's, 0644), and keep the old one as {shown}.old"
+                    "replace {shown} (root's, 0644), and keep the old one in {}",
+                    sys::show(self.replaced(facts).as_os_str().as_encoded_bytes())
                 ));
                 steps.detail(&difference(old.as_deref().unwrap_or_default(), &text));
             }
         }
         if !steps.dry_run {
-            let dir = Dir::create_all(&folder, 0o755).map_err(|e| of_system(&e))?;
-            if let (true, Some(old)) = (self.force, &old) {
-                durable::write_file(&dir, format!("{name}.old"), old.as_bytes(), 0o644)
-                    .map_err(|e| of_system(&e))?;
+            if let (Found::Changed, Some(old)) = (&found, &old) {
+                keep(&self.replaced(facts), name, old).map_err(|e| of_system(&e))?;
             }
+            let dir = Dir::create_all(&folder, 0o755).map_err(|e| of_system(&e))?;
             durable::write_file(&dir, name, text.as_bytes(), 0o644).map_err(|e| of_system(&e))?;
         }
         Ok(true)
     }
+}
+
+/// Keeps a text under a name that is free, closed to others: it may have a secret.
+fn keep(folder: &Path, name: &str, text: &str) -> sys::Result<()> {
+    let dir = Dir::create_all(folder, 0o700)?;
+    let mut number = 1;
+    while dir.stat_if_any(format!("{name}.{number}"))?.is_some() {
+        number += 1;
+    }
+    durable::write_file(&dir, format!("{name}.{number}"), text.as_bytes(), 0o600)
 }
 
 fn is_systemd_running() -> bool {
@@ -233,7 +266,7 @@ fn state(old: Option<&str>, text: &str, body: &str) -> Found {
 }
 
 /// The lines that go and that come, for people: from the first that differs to the last.
-fn difference(old: &str, new: &str) -> Vec<String> {
+pub(super) fn difference(old: &str, new: &str) -> Vec<String> {
     let lines = |text: &str| -> Vec<String> {
         text.lines().filter(|line| !line.starts_with(MARK)).map(str::to_owned).collect()
     };

@@ -14,7 +14,7 @@ pub(super) use self::steps::{Failed, Steps, configuration, of_system};
 use super::{
     Context,
     args::{ScheduleArgs, SinkInitArgs, SourceInitArgs},
-    authorize, fail, host, schedule,
+    authorize, host, schedule,
     schedule::Facts,
     sink::Sink,
 };
@@ -23,8 +23,8 @@ use crate::{
     manifest::Channel,
     report::Exit,
     sink::{key, run},
-    source::channels,
-    store::{handover_point::HandoverPoint, sink_store::SinkStore},
+    source::{channels, home, run as run_of_source},
+    store::{self, handover_point::HandoverPoint, sink_store::SinkStore},
     sys::{self, Dir, child, users},
 };
 
@@ -41,14 +41,13 @@ pub(super) fn source(
     args: &SourceInitArgs,
 ) -> Exit {
     let mut steps = Steps::new(context, args.dry_run);
-    match make_all_of_source(&mut steps, config, source, args) {
-        Ok(()) => {
-            let exit = steps.end("nothing to do: all is as it should be");
-            remains::of_source(context, source);
-            exit
-        }
-        Err((exit, text)) => fail(exit, &text),
+    let made = may_be_scheduled(config, &args.schedule, ("source", Vec::new(), None))
+        .and_then(|()| make_all_of_source(&mut steps, config, source, args));
+    if made.is_ok() {
+        steps.settle("nothing to do: all is as it should be");
+        remains::of_source(&mut steps, source);
     }
+    steps.end(made)
 }
 
 fn make_all_of_source(
@@ -62,10 +61,19 @@ fn make_all_of_source(
             Channel::Data => (args.users.user.as_deref(), SOURCE_USER),
             Channel::Logs => (args.users.logs_user.as_deref(), LOGS_USER),
         };
+        let state = super::source::state(config);
+        if !args.new_home {
+            HandoverPoint::check_known(home, channel, &state).map_err(|e| of_home(&e))?;
+        }
         make_source(steps, channel, home, (named, usual))?;
     }
     if users::is_root() && Dir::open(&config.state).is_err() {
         steps.folder(&config.state, &Owner::Us, 0o755)?;
+    }
+    // From here on it is missed when it is gone.
+    for (channel, home) in channels(source).into_iter().filter(|_| !steps.dry_run) {
+        home::note(source, channel, home, &super::source::state(config), args.new_home)
+            .map_err(|e| (run_of_source::finding_of(&e, source.name.as_str()).kind.exit(), e.to_string()))?;
     }
     let logs = source.logs.as_ref().map(|logs| ("/home/logBackupSource", logs.home.as_path()));
     let data = ("/home/dataBackupSource", source.home.as_path());
@@ -74,6 +82,23 @@ fn make_all_of_source(
 }
 
 type Usual<'a> = (&'static str, Vec<(&'static str, &'a Path)>, Option<(&'static str, String)>);
+
+/// What root's schedule would name must be root's alone: looked at before anything is made.
+fn may_be_scheduled(
+    config: &Config,
+    args: &ScheduleArgs,
+    (role, homes, user): Usual<'_>,
+) -> Result<(), Failed> {
+    let handover = authorize::own_path().map_err(|e| configuration(&e))?;
+    let (file, state) = (config.file.as_path(), config.state.as_path());
+    let facts = Facts { role, handover: &handover, config: file, state, homes, user };
+    if !schedule::is_wanted(args, &facts) {
+        return Ok(());
+    }
+    [handover.as_path(), file]
+        .into_iter()
+        .try_for_each(|path| authorize::roots_alone(path).map_err(|e| configuration(&e)))
+}
 
 fn make_schedule(
     steps: &mut Steps<'_>,
@@ -84,6 +109,15 @@ fn make_schedule(
     let handover = authorize::own_path().map_err(|e| configuration(&e))?;
     let (config, state) = (config.file.as_path(), config.state.as_path());
     schedule::install(steps, args, &Facts { role, handover: &handover, config, state, homes, user })
+}
+
+/// Why a home cannot be made, with the next step.
+fn of_home(e: &store::Error) -> Failed {
+    let exit = if e.is_storage() { Exit::Storage } else { Exit::Configuration };
+    match e {
+        store::Error::HomeGone { .. } => (exit, format!("{e}\n  -> {}", store::Error::HOME_GONE)),
+        _ => (exit, e.to_string()),
+    }
 }
 
 /// One channel's home.
@@ -100,10 +134,7 @@ fn make_source(
     } else {
         HandoverPoint::create(home, channel, ids)
     };
-    let changes = changes.map_err(|e| {
-        let exit = if e.is_storage() { Exit::Storage } else { Exit::Configuration };
-        (exit, e.to_string())
-    })?;
+    let changes = changes.map_err(|e| of_home(&e))?;
     changes.iter().for_each(|change| steps.say(change));
     match owner {
         // Root's, so that the transport user cannot let anybody in by itself.
@@ -117,29 +148,33 @@ fn make_source(
 /// `handover sink init`, or that of the logs.
 pub(super) fn sink(context: &Context, config: &Config, sink: &Sink<'_>, args: &SinkInitArgs) -> Exit {
     let mut steps = Steps::new(context, args.dry_run);
-    let made = make_sink(&mut steps, config, sink, args.user.as_deref()).and_then(|(keys, user)| {
-        let role = sink.config.role;
-        let homes = vec![(role.usual_home(), sink.config.home.as_path())];
-        make_schedule(&mut steps, config, &args.schedule, (role.name(), homes, Some((role.user(), user))))?;
-        Ok(keys)
+    let made = may_be_scheduled(config, &args.schedule, (sink.config.role.name(), Vec::new(), None))
+        .and_then(|()| make_sink(&mut steps, config, sink, args))
+        .and_then(|(keys, user)| {
+            let role = sink.config.role;
+            let homes = vec![(role.usual_home(), sink.config.home.as_path())];
+            let usual = (role.name(), homes, Some((role.user(), user)));
+            make_schedule(&mut steps, config, &args.schedule, usual)?;
+            Ok(keys)
+        });
+    let made = made.map(|keys| {
+        steps.settle("nothing to do: the store is ready");
+        remains::of_sink(&mut steps, sink.config, &keys);
     });
-    match made {
-        Ok(keys) => {
-            let exit = steps.end("nothing to do: the store is ready");
-            remains::of_sink(context, sink.config, &keys);
-            exit
-        }
-        Err((exit, text)) => fail(exit, &text),
-    }
+    steps.end(made)
 }
 
 fn make_sink(
     steps: &mut Steps<'_>,
     config: &Config,
     sink: &Sink<'_>,
-    user: Option<&str>,
+    args: &SinkInitArgs,
 ) -> Result<(Vec<PathBuf>, String), Failed> {
-    let (home, role) = (&sink.config.home, sink.config.role);
+    let (home, role, user) = (&sink.config.home, sink.config.role, args.user.as_deref());
+    // Before anything is made where its disk may not be mounted.
+    if !args.new_home {
+        run::check_store(sink.config, &sink.state).map_err(|e| of_store(role, &e))?;
+    }
     // A source on this host can be read by root alone: then the sink is root's.
     let here = sink.config.sources.iter().any(|source| matches!(source.place, Place::Path(_)));
     let owner =
@@ -161,7 +196,7 @@ fn make_sink(
         }
     }
     if let Owner::Us = owner {
-        make_store(steps, sink)?;
+        make_store(steps, sink, args.new_home)?;
         return Ok((keys, owner.name()));
     }
     steps.folder(home, &owner, 0o700)?;
@@ -170,27 +205,31 @@ fn make_sink(
     }
     steps.folder(&sink.state, &owner, 0o700)?;
     match &owner {
-        Owner::User(user) if !steps.dry_run => make_store_as(steps, sink, user)?,
+        Owner::User(user) if !steps.dry_run => make_store_as(steps, sink, user, args.new_home)?,
         _ => steps.say(&format_args!("make the store in {}", sys::show(home.as_os_str().as_encoded_bytes()))),
     }
     Ok((keys, owner.name()))
 }
 
-/// A store that was made once is only opened: an empty folder where its disk is not mounted must not become another.
-fn make_store(steps: &mut Steps<'_>, sink: &Sink<'_>) -> Result<(), Failed> {
+/// What the store refused, with the next step.
+fn of_store(role: SinkRole, e: &store::Error) -> Failed {
+    let finding = crate::sink::fetch::store_finding(role, "store", e);
+    (finding.kind.exit(), format!("{}\n  -> {}", finding.text, finding.fix.unwrap_or_default()))
+}
+
+/// A store that was made once is only opened: an empty folder where its disk is not mounted must not become another, unless
+/// somebody says so (`anew`).
+fn make_store(steps: &mut Steps<'_>, sink: &Sink<'_>, anew: bool) -> Result<(), Failed> {
     let home = sys::show(sink.config.home.as_os_str().as_encoded_bytes());
-    let refused = |e: &crate::store::Error| {
-        let finding = crate::sink::fetch::store_finding(sink.config.role, "store", e);
-        (finding.kind.exit(), format!("{}\n  -> {}", finding.text, finding.fix.unwrap_or_default()))
-    };
+    let refused = |e: &store::Error| of_store(sink.config.role, e);
     if steps.dry_run {
-        if SinkStore::open(&sink.config.home, None).is_err() {
+        if SinkStore::look(&sink.config.home, None).is_err() {
             steps.say(&format_args!("make the store in {home}"));
         }
         return Ok(());
     }
     let noted = run::is_noted(&sink.state).map_err(|e| of_system(&e))?;
-    if noted {
+    if noted && !(anew && run::check_store(sink.config, &sink.state).is_err()) {
         return run::open_store(sink.config, &sink.state).map(|_| ()).map_err(|e| refused(&e));
     }
     let store = SinkStore::create(&sink.config.home).map_err(|e| refused(&e))?;
@@ -200,10 +239,15 @@ fn make_store(steps: &mut Steps<'_>, sink: &Sink<'_>) -> Result<(), Failed> {
 }
 
 /// By this program as that user: root makes nothing in a folder that is another's.
-fn make_store_as(steps: &mut Steps<'_>, sink: &Sink<'_>, user: &users::User) -> Result<(), Failed> {
+fn make_store_as(
+    steps: &mut Steps<'_>,
+    sink: &Sink<'_>,
+    user: &users::User,
+    anew: bool,
+) -> Result<(), Failed> {
     let noted = run::is_noted(&sink.state).map_err(|e| of_system(&e))?;
     let handover = authorize::own_path().map_err(|e| configuration(&e))?;
-    let argv: Vec<String> = [
+    let mut argv: Vec<String> = [
         handover.to_string_lossy().as_ref(),
         "--quiet",
         "--config",
@@ -215,6 +259,7 @@ fn make_store_as(steps: &mut Steps<'_>, sink: &Sink<'_>, user: &users::User) -> 
     ]
     .map(str::to_owned)
     .to_vec();
+    argv.extend(anew.then(|| "--new-home".to_owned()));
     let job = child::Job { argv: &argv, user: Some(&user.name), env: &[], timeout: Duration::from_secs(120) };
     child::run(&job, None, None).map_err(|e| configuration(&e))?;
     if !noted {

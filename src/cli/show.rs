@@ -2,7 +2,10 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-pub use crate::sys::room::human as size;
+pub use crate::sys::{
+    room::human as size,
+    words::{count, files},
+};
 use comfy_table::{CellAlignment, Table, presets};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -102,11 +105,6 @@ pub fn age(then: Timestamp, now: Timestamp) -> String {
         7200..=172_799 => format!("{} h", seconds / 3600),
         _ => format!("{} days", seconds / 86400),
     }
-}
-
-/// A count with its noun.
-pub fn count(n: u64, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 #[cfg(test)]

@@ -43,7 +43,10 @@ impl<'a> Sink<'a> {
 impl Sink<'_> {
     /// Opens the store and the state folder.
     pub(super) fn open(&self) -> Result<(SinkStore, Dir), Exit> {
-        run::open_store(self.config, &self.state).map_err(|e| self.refuse(&e))
+        let (store, state, standing) =
+            run::open_settled(self.config, &self.state).map_err(|e| self.refuse(&e))?;
+        show::findings(self.config.role.name(), run::told(&standing).as_slice(), false);
+        Ok((store, state))
     }
 
     /// The sources that were named, or all.
@@ -169,9 +172,15 @@ fn act(context: &Context, config: &Config, sink: &Sink<'_>, action: SinkAction) 
         SinkAction::Find { name, pattern } => content::find(context, sink, &name, &pattern),
         SinkAction::Diff { name, old, new } => content::diff(context, sink, &name, &old, &new),
         SinkAction::Dump { name, id, path } => content::dump(sink, &name, &id, &path),
+<<<<<<< HEAD
         SinkAction::Verify { name, id, heal, from, .. } => {
             let heal = heal.then_some(verify::Heal { from });
             verify::all(context, config, sink, name.as_ref(), &id, heal.as_ref())
+=======
+        SinkAction::Verify { name, id, heal, from, dry_run, .. } => {
+            let heal = heal.then_some(verify::Heal { from, dry_run });
+            verify::all(context, sink, name.as_ref(), &id, heal.as_ref())
+>>>>>>> main
         }
         SinkAction::Prune { names, dry_run: true } => prune::plan(context, sink, &names),
         SinkAction::Prune { names, .. } => prune::now(context, sink, &names),

@@ -29,7 +29,7 @@ use crate::{
         run::{self, Setup, finding_of},
         status::{self, Standing},
     },
-    store::handover_point::HandoverPoint,
+    store::{self, handover_point::HandoverPoint},
     sys::{self, Dir, clock, progress::Progress},
 };
 
@@ -183,15 +183,26 @@ fn dry_run(config: &Config, source: &config::Source) -> Exit {
         exit = exit.worst(dry_run_logs(config, logs));
     }
     for (channel, home) in channels(source) {
-        match HandoverPoint::open(home, channel).and_then(|point| point.waiting()) {
+        match HandoverPoint::open_known(home, channel, &state(config)).and_then(|point| point.waiting()) {
             Ok(listing) => show::talk(&format!(
                 "{channel}: {} waiting at the Handover Point",
                 show::count(listing.items.len() as u64, "generation", "generations")
             )),
-            Err(e) => return fail(Exit::Configuration, &e),
+            Err(e) => return refuse(&e),
         }
     }
     exit
+}
+
+/// Ends a command that the home refused.
+pub(super) fn refuse(error: &store::Error) -> Exit {
+    let exit = if error.is_storage() { Exit::Storage } else { Exit::Configuration };
+    match error {
+        store::Error::HomeGone { .. } => {
+            fail(exit, &format_args!("{error}\n  -> {}", store::Error::HOME_GONE))
+        }
+        _ => fail(exit, error),
+    }
 }
 
 fn dry_run_logs(config: &Config, logs: &config::Logs) -> Exit {
@@ -250,13 +261,11 @@ fn show_status(context: &Context, config: &Config, source: &config::Source, how:
     if !how.is_for_people() {
         return monitor::tell(context, how, &views(config, source, now));
     }
-    let standings = places(source, &state).into_iter().map(|place| status::standing(&place, now)).collect();
-    let standings: Vec<Standing> = match standings {
+    let standings: store::Result<Vec<Standing>> =
+        places(source, &state).into_iter().map(|place| status::standing(&place, now)).collect();
+    let standings = match standings {
         Ok(standings) => standings,
-        Err(e) => {
-            let e: crate::store::Error = e;
-            return fail(Exit::Configuration, &e);
-        }
+        Err(e) => return refuse(&e),
     };
     if let (true, Some(first)) = (context.json, standings.first()) {
         let logs = standings.iter().find(|standing| standing.channel == Channel::Logs);

@@ -53,7 +53,7 @@ pub(super) fn source(context: &Context, config: &Config, source: &config::Source
             reserve: source.reserve,
             since,
         };
-        let point = HandoverPoint::open(place.home, place.channel);
+        let point = HandoverPoint::open_known(place.home, place.channel, &state);
         of_point(name, point.and_then(|point| watch::look(&watched, &point, now)))
     };
     let mut watched: Vec<Watched> = places.iter().zip(&names).map(look).collect();
@@ -92,8 +92,8 @@ fn unknown(name: &str, e: &crate::sys::Error) -> Finding {
 pub(super) fn sink(context: &Context, config: &Config, sink: &Sink<'_>, names: &[Name]) -> Outcome {
     let what = What { role: sink.config.role.name(), action: "watch" };
     let sources = sink.named(names)?;
-    let watched = match sink::run::open_store(sink.config, &sink.state) {
-        Ok((store, state)) => look(sink, &store, &state, &sources),
+    let watched = match sink::run::open_settled(sink.config, &sink.state) {
+        Ok((store, state, _)) => look(sink, &store, &state, &sources),
         Err(e) => {
             let finding = sink::fetch::store_finding(sink.config.role, "store", &e);
             vec![Watched { name: "store".to_owned(), findings: vec![finding], looked: Looked::nothing() }]

@@ -214,7 +214,14 @@ fn read_bytes(file: &Path) -> Result<Vec<u8>, Errors> {
     let opened = std::fs::File::open(file);
     match opened.and_then(|opened| opened.take(LARGEST_FILE + 1).read_to_end(&mut bytes)) {
         Err(e) => {
-            let text = format!("cannot be read: {e}; create it, or name another one with --config");
+            let next = match e.kind() {
+                std::io::ErrorKind::NotFound => "create it, or name another one with --config",
+                std::io::ErrorKind::PermissionDenied => {
+                    "run this as a user who may read it (root, or the owner of the store), or name another one with --config"
+                }
+                _ => "look what it is, or name another one with --config",
+            };
+            let text = format!("cannot be read: {e}; {next}");
             Err(Problem::of_file(file, text).into())
         }
         Ok(_) if bytes.len() as u64 > LARGEST_FILE => {

@@ -5,9 +5,12 @@ use jiff::civil::Time;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use crate::{manifest::Channel, store::handover_point::HandoverPoint, sys::name::Name};
+use crate::{
+    manifest::Channel,
+    store::handover_point::{HandoverPoint, known::GATE_FACTS as FILE},
+    sys::name::Name,
+};
 
-const FILE: &str = "gate.toml";
 /// 1: the first.
 const FORMAT: u32 = 1;
 const LIMIT: u64 = 64 * 1024;

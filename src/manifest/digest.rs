@@ -28,14 +28,17 @@ impl Digest {
         if text.len() != 64 {
             return Err(BadDigest);
         }
+        let mut all = 0;
         for (byte, pair) in out.iter_mut().zip(text.chunks_exact(2)) {
-            *byte = (nibble(pair[0])? << 4) | nibble(pair[1])?;
+            let (high, low) = (NIBBLES[usize::from(pair[0])], NIBBLES[usize::from(pair[1])]);
+            all |= high | low;
+            *byte = (high << 4) | (low & 15);
         }
-        Ok(Self(out))
+        if all < 16 { Ok(Self(out)) } else { Err(BadDigest) }
     }
 
     /// The 64 digits: a manifest of a million files has as many, and every one is written again to be compared.
-    fn hex(&self) -> [u8; 64] {
+    pub(super) fn hex(&self) -> [u8; 64] {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut out = [0; 64];
         for (pair, byte) in out.chunks_exact_mut(2).zip(self.0) {
@@ -46,13 +49,17 @@ impl Digest {
     }
 }
 
-fn nibble(digit: u8) -> Result<u8, BadDigest> {
-    match digit {
-        b'0'..=b'9' => Ok(digit - b'0'),
-        b'a'..=b'f' => Ok(digit - b'a' + 10),
-        _ => Err(BadDigest),
+/// The value of each digit; what is none has a bit above.
+const NIBBLES: [u8; 256] = {
+    let mut values = [0x80; 256];
+    let mut value = 0_u8;
+    while value < 16 {
+        let digit = if value < 10 { b'0' + value } else { b'a' + value - 10 };
+        values[digit as usize] = value;
+        value += 1;
     }
-}
+    values
+};
 
 impl std::fmt::Display for Digest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -99,5 +106,12 @@ mod tests {
         assert_eq!(empty.parse::<Digest>().unwrap(), Digest::of(b""));
         assert!(empty.to_uppercase().parse::<Digest>().is_err());
         assert!(empty[1..].parse::<Digest>().is_err());
+        for at in [0, 1, 62, 63] {
+            for wrong in [b'g', b'/', b':', b'`', b'A', b' ', 0, 0xff] {
+                let mut text = empty.as_bytes().to_vec();
+                text[at] = wrong;
+                assert_eq!(Digest::parse(&text), Err(BadDigest), "{wrong} at {at}");
+            }
+        }
     }
 }

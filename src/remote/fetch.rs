@@ -2,7 +2,9 @@
 
 use std::{
     collections::HashSet,
+    ffi::OsStr,
     num::NonZeroU64,
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -17,12 +19,14 @@ use super::{
 use crate::{
     gate::protocol::{Part, Request},
     manifest::GenerationId,
-    sys::sandbox,
+    sys::{Dir, sandbox},
 };
 
 /// Files that one rsync is asked for. It compares every name that comes with every name that was asked for, so that all
 /// at once takes time with the square of their number: half a minute for 60,000 files, hours for a million.
 const PIECE: usize = 2000;
+/// Files of fewer bytes on the average are small: to hash some of them a little later holds up nothing.
+const SMALL: u64 = 256 * 1024;
 /// What rsync may say besides content, and for each file.
 const OVERHEAD: u64 = 64 * 1024 * 1024;
 const OVERHEAD_OF_FILE: u64 = 8 * 1024;
@@ -111,9 +115,10 @@ pub fn run(open: Open<'_>, what: &Fetch<'_>, progress: &mut dyn Progress) -> Res
     }
     resume::adopt(what.recv, &paths, &rsync::partial_dir(what.id))?;
     let (begun, mut all) = (Instant::now(), Fetched::default());
+    let batches = what.limit / (what.files.len() as u64).max(1) < SMALL;
     for files in what.files.chunks(PIECE) {
         let left = most(what.limit, what.files.len()).saturating_sub(all.wire_in);
-        let piece = fetch_piece(open, &Fetch { files, ..*what }, (begun, left), progress)?;
+        let piece = fetch_piece(open, &Fetch { files, ..*what }, (begun, left, batches), progress)?;
         all.wire_in += piece.wire_in;
         all.wire_out += piece.wire_out;
         all.files += piece.files;
@@ -125,20 +130,25 @@ pub fn run(open: Open<'_>, what: &Fetch<'_>, progress: &mut dyn Progress) -> Res
 fn fetch_piece(
     open: Open<'_>,
     what: &Fetch<'_>,
-    (begun, most): (Instant, u64),
+    (begun, most, batches): (Instant, u64, bool),
     progress: &mut dyn Progress,
 ) -> Result<Fetched> {
+    let base = common_folder(what.files);
+    let below = made_below(what.recv, base)?;
+    let basis = below_bases(what.basis, base);
     let receiver = rsync::Receiver {
         relay: &what.tools.handover,
         id: what.id,
-        basis: what.basis,
+        basis: &basis,
         compress: what.compress,
+        batches,
     };
     let job = Job {
         tools: what.tools,
         args: receiver.args()?,
-        policy: what.tools.receiver_policy(what.recv, what.basis, what.largest.max(OVERHEAD_OF_FILE)),
+        policy: what.tools.receiver_policy(&below, &basis, what.largest.max(OVERHEAD_OF_FILE)),
         folder: what.recv,
+        base,
         direction: Direction::In,
         files: what.files,
         open: &|caps| open(&Request::Send { id: what.id.clone(), part: what.part, caps }),
@@ -149,6 +159,35 @@ fn fetch_piece(
         floor: what.floor,
     };
     run_job(job, progress)
+}
+
+/// The folder that all these paths have in common, as deep as it can be; empty if there is none. Both rsyncs begin
+/// there, as they look at every folder on the way from where they begin to a file, several times for each file.
+fn common_folder(files: &[Vec<u8>]) -> &[u8] {
+    let Some((first, others)) = files.split_first() else { return b"" };
+    let folder = |path: &[u8]| path.iter().rposition(|b| *b == b'/').unwrap_or(0);
+    let mut common = &first[..folder(first)];
+    for path in others {
+        while !(path.starts_with(common) && (common.is_empty() || path.get(common.len()) == Some(&b'/'))) {
+            common = &common[..folder(common)];
+        }
+    }
+    common
+}
+
+/// Makes the folder `base` below `recv`, following no link, and gives its path.
+fn made_below(recv: &Path, base: &[u8]) -> Result<PathBuf> {
+    let mut dir = Dir::open(recv)?;
+    for part in base.split(|b| *b == b'/').filter(|part| !part.is_empty()) {
+        dir = dir.ensure_dir(OsStr::from_bytes(part), 0o700)?;
+    }
+    Ok(dir.path().to_path_buf())
+}
+
+/// The folder `base` of each basis that has one.
+fn below_bases(bases: &[PathBuf], base: &[u8]) -> Vec<PathBuf> {
+    let below = bases.iter().map(|basis| basis.join(OsStr::from_bytes(base)));
+    below.filter(|folder| folder.is_dir()).collect()
 }
 
 /// Runs a job to its end.
@@ -213,6 +252,22 @@ mod tests {
             assert!(matches!(checked(&[bad.into()]), Err(Error::Protocol(_))), "{bad:?}");
         }
         assert_eq!(checked(&[b"a/#b\n".to_vec(), b"a/#b\n".to_vec()]).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn the_folder_in_common_is_one_of_whole_names_and_never_a_file() {
+        let common = |paths: &[&str]| {
+            let paths: Vec<Vec<u8>> = paths.iter().map(|path| path.as_bytes().to_vec()).collect();
+            String::from_utf8(common_folder(&paths).to_vec()).unwrap()
+        };
+        assert_eq!(common(&["www/a/b/1", "www/a/b/2", "www/a/b/c/3"]), "www/a/b");
+        assert_eq!(common(&["www/a/bc/1", "www/a/b/1"]), "www/a");
+        assert_eq!(common(&["www/a/b", "www/a/b/1"]), "www/a");
+        assert_eq!(common(&["www/a", "db/a"]), "");
+        assert_eq!(common(&["www/a/1", "top"]), "");
+        assert_eq!(common(&["www/a/1"]), "www/a");
+        assert_eq!(common(&["top"]), "");
+        assert_eq!(common(&[]), "");
     }
 
     #[test]

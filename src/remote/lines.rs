@@ -31,15 +31,18 @@ pub struct Lines<'a> {
     recv: Option<Dir>,
     /// The folder of the last file that was looked at: most come in its company.
     near: Option<(Vec<u8>, Dir)>,
+    /// What the paths begin with that rsync does not print.
+    base: &'a [u8],
     waited_for: HashSet<&'a [u8]>,
     received: u64,
 }
 
 impl<'a> Lines<'a> {
-    /// Reads `stdout`, which does not block, for files of `paths` that come into `folder` or go from there.
+    /// Reads `stdout`, which does not block, for files of `paths` that come into `folder` or go from there; rsync works in
+    /// the folder `base` of it, with which all paths begin.
     pub fn new(
         stdout: OwnedFd,
-        folder: &Path,
+        (folder, base): (&Path, &'a [u8]),
         paths: HashSet<&'a [u8]>,
         direction: Direction<'a>,
     ) -> Result<Self> {
@@ -51,6 +54,7 @@ impl<'a> Lines<'a> {
             direction,
             recv: if direction == Direction::In { Some(Dir::open(folder)?) } else { None },
             near: None,
+            base,
             waited_for: paths,
             received: 0,
         })
@@ -98,6 +102,7 @@ impl<'a> Lines<'a> {
     fn line(&mut self, line: &[u8], said: &mut Said, progress: &mut dyn Progress) -> Result<()> {
         match moved_path(line, self.direction) {
             Some(path) => {
+                let path = if self.base.is_empty() { path } else { [self.base, b"/", &path].concat() };
                 let before = self.last.replace(path);
                 before.map_or(Ok(()), |path| self.arrived(&path, progress))
             }
@@ -182,7 +187,7 @@ mod tests {
         }
         let (read, write) = rustix::pipe::pipe().unwrap();
         let paths = [&b"a"[..], b"b", b"c", b"gone"].into();
-        let mut lines = Lines::new(read, folder.path(), paths, Direction::In).unwrap();
+        let mut lines = Lines::new(read, (folder.path(), b""), paths, Direction::In).unwrap();
         let (mut said, mut seen) = (Said::default(), Seen::default());
         rustix::io::write(&write, b"got >f+++++++++ 1 a\nhello\ngot >f+++++").unwrap();
         assert!(lines.read(&mut said, &mut seen).unwrap());
@@ -198,5 +203,20 @@ mod tests {
         assert_eq!(lines.finish(&mut seen).unwrap(), (3, vec![b"gone".to_vec()]));
         assert_eq!(seen.0, [b"a", b"b", b"c"]);
         assert_eq!(said.text(), "hello");
+    }
+
+    #[test]
+    fn what_rsync_prints_is_below_the_folder_in_which_it_works() {
+        let folder = tempfile::tempdir().unwrap();
+        let recv = Dir::open(folder.path()).unwrap();
+        recv.create_dir("www", 0o700).unwrap().create_file("a", 0o600).unwrap();
+        recv.create_file("a", 0o600).unwrap();
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        let paths = [&b"www/a"[..]].into();
+        let mut lines = Lines::new(read, (folder.path(), b"www"), paths, Direction::In).unwrap();
+        let (mut said, mut seen) = (Said::default(), Seen::default());
+        rustix::io::write(&write, b"got >f+++++++++ 1 a\ngot >f+++++++++ 1 b\n").unwrap();
+        assert!(lines.read(&mut said, &mut seen).unwrap());
+        assert_eq!(seen.0, [b"www/a"]);
     }
 }

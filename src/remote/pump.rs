@@ -6,11 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::{fs::OFlags, io::Errno};
+use rustix::{
+    event::{PollFd, PollFlags},
+    fs::OFlags,
+    io::Errno,
+};
 
 use super::{Error, Result};
 
 const BUFFER: usize = 256 * 1024;
+/// Bytes that a pipe is asked to hold, so that both its ends have something to do for longer.
+const PIPE: usize = 1024 * 1024;
 
 /// One way between two descriptors. When the reading end is at its end and all is written, the writing end is closed;
 /// when nobody reads any more, the reading end is closed too.
@@ -31,6 +37,9 @@ impl Way {
             let failed = |e| Error::us("prepare a pipe", e);
             let flags = rustix::fs::fcntl_getfl(fd).map_err(failed)?;
             rustix::fs::fcntl_setfl(fd, flags | OFlags::NONBLOCK).map_err(failed)?;
+            if rustix::pipe::fcntl_setpipe_size(fd, PIPE).is_err() {
+                // It is none, or its user has many: it holds what it holds.
+            }
         }
         Ok(Self { from: Some(from), to: Some(to), buffer: vec![0; BUFFER], start: 0, end: 0, total: 0 })
     }
@@ -45,14 +54,12 @@ impl Way {
         self.to.is_none()
     }
 
-    /// The descriptor to wait for until it is readable.
-    pub fn wants_read(&self) -> Option<&OwnedFd> {
-        self.from.as_ref().filter(|_| self.start == self.end)
-    }
-
-    /// The descriptor to wait for until it is writable.
-    pub fn wants_write(&self) -> Option<&OwnedFd> {
-        self.to.as_ref().filter(|_| self.start < self.end)
+    /// What to wait for: that there is something to read, unless it is `braked`, or that what was read can be written.
+    pub fn waits(&self, braked: bool) -> Option<PollFd<'_>> {
+        if self.start < self.end {
+            return self.to.as_ref().map(|fd| PollFd::new(fd, PollFlags::OUT));
+        }
+        self.from.as_ref().filter(|_| !braked).map(|fd| PollFd::new(fd, PollFlags::IN))
     }
 
     /// Passes on what can be passed now, at most `limit` bytes; says how many.

@@ -61,6 +61,7 @@ pub fn run(
         args: rsync::deliver_args(&what.tools.handover, what.id, what.compress)?,
         policy: what.tools.deliver_policy(what.folder),
         folder: what.folder,
+        base: b"",
         direction: Direction::Out(what.id),
         files: what.files,
         open: &|caps| open(&Request::Receive { id: what.id.clone(), part: what.part, caps }),

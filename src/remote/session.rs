@@ -2,11 +2,11 @@
 
 use std::{
     collections::HashSet,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs::File,
     io::{Seek as _, Write as _},
     num::NonZeroU64,
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
     path::Path,
     process::Stdio,
     time::{Duration, Instant},
@@ -47,8 +47,11 @@ pub(super) struct Job<'a> {
     pub(super) args: Vec<OsString>,
     /// Its cage.
     pub(super) policy: sandbox::Policy,
-    /// Where it runs.
+    /// Below which the paths of `files` are.
     pub(super) folder: &'a Path,
+    /// The folder in it, without a `/` at its end, in which rsync runs here and there: all paths begin with it. It may
+    /// be empty.
+    pub(super) base: &'a [u8],
     /// Which way content goes.
     pub(super) direction: Direction<'a>,
     /// The list that it gets on stdin.
@@ -83,6 +86,17 @@ pub(super) struct Session<'a> {
     ended: Option<Instant>,
 }
 
+/// What can be done without waiting.
+struct Ready {
+    /// Programs in the cage said something.
+    said: bool,
+    /// rsync here printed something.
+    printed: bool,
+    /// There is something to pass on, each way.
+    inward: bool,
+    outward: bool,
+}
+
 struct Far {
     inward: Way,
     outward: Way,
@@ -97,8 +111,8 @@ impl<'a> Session<'a> {
         let (channel, inner) = Channel::new()?;
         command
             .args(&job.args)
-            .current_dir(job.folder)
-            .stdin(Stdio::from(list(job.files)?))
+            .current_dir(job.folder.join(OsStr::from_bytes(job.base)))
+            .stdin(Stdio::from(list(job.files, job.base)?))
             .stdout(Stdio::piped())
             .stderr(Stdio::from(inner));
         let mut rsync = Running::start(command, "start rsync")?;
@@ -110,7 +124,7 @@ impl<'a> Session<'a> {
             rsync,
             channel,
             silent: false,
-            lines: Lines::new(stdout, job.folder, paths, job.direction)?,
+            lines: Lines::new(stdout, (job.folder, job.base), paths, job.direction)?,
             said: Said::default(),
             far: None,
             brake: Brake::new(job.bandwidth, now),
@@ -128,14 +142,14 @@ impl<'a> Session<'a> {
             signals::check()?;
             self.check_time()?;
             self.check_room()?;
-            let (said, printed) = self.wait()?;
-            if said {
+            let ready = self.wait()?;
+            if ready.said {
                 self.hear()?;
             }
-            if printed && self.lines.read(&mut self.said, progress)? {
+            if ready.printed && self.lines.read(&mut self.said, progress)? {
                 self.moved = Instant::now();
             }
-            self.pass(progress)?;
+            self.pass(&ready, progress)?;
         }
         Ok(())
     }
@@ -169,35 +183,38 @@ impl<'a> Session<'a> {
         if free < floor { Err(Error::Full { free, floor }) } else { Ok(()) }
     }
 
-    /// Waits until something can move; tells whether programs in the cage said something, and whether rsync printed.
-    fn wait(&mut self) -> Result<(bool, bool)> {
+    /// Waits until something can move; tells what.
+    fn wait(&mut self) -> Result<Ready> {
         let braked = self.brake.allowance(Instant::now()) == 0;
         let mut fds = Vec::with_capacity(7);
-        let said = (!self.silent).then(|| PollFd::new(&self.channel, PollFlags::IN));
-        let printed = self.lines.source().map(|fd| PollFd::new(fd, PollFlags::IN));
-        let (said_at, printed_at) = (0, usize::from(said.is_some()));
-        let heard = (said.is_some(), printed.is_some());
-        fds.extend(said.into_iter().chain(printed));
+        let mut add = |fd| {
+            fds.push(fd);
+            Some(fds.len() - 1)
+        };
+        let said = (!self.silent).then(|| PollFd::new(&self.channel, PollFlags::IN)).and_then(&mut add);
+        let printed = self.lines.source().map(|fd| PollFd::new(fd, PollFlags::IN)).and_then(&mut add);
         if self.ended.is_none() {
-            fds.push(PollFd::new(self.rsync.watch(), PollFlags::IN));
+            add(PollFd::new(self.rsync.watch(), PollFlags::IN));
         }
+        let (mut inward, mut outward) = (None, None);
         if let Some(far) = &self.far {
-            let (content, other) = match self.job.direction {
-                Direction::In => (&far.inward, &far.outward),
-                Direction::Out(_) => (&far.outward, &far.inward),
-            };
-            fds.extend(content.wants_read().filter(|_| !braked).map(|fd| PollFd::new(fd, PollFlags::IN)));
-            fds.extend(other.wants_read().map(|fd| PollFd::new(fd, PollFlags::IN)));
-            let writers = [far.inward.wants_write(), far.outward.wants_write()];
-            fds.extend(writers.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::OUT)));
+            let of_content = self.job.direction == Direction::In;
+            inward = far.inward.waits(braked && of_content).and_then(&mut add);
+            outward = far.outward.waits(braked && !of_content).and_then(&mut add);
         }
         let timeout = if braked { Brake::pause() } else { TICK };
         match rustix::event::poll(&mut fds, timeout.try_into().ok().as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(Error::us("wait for rsync", e)),
         }
-        let ready = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
-        Ok((heard.0 && ready(said_at), heard.1 && ready(printed_at)))
+        let ready =
+            |at: Option<usize>| at.and_then(|at| fds.get(at)).is_some_and(|fd| !fd.revents().is_empty());
+        Ok(Ready {
+            said: ready(said),
+            printed: ready(printed),
+            inward: ready(inward),
+            outward: ready(outward),
+        })
     }
 
     fn hear(&mut self) -> Result<()> {
@@ -223,14 +240,14 @@ impl<'a> Session<'a> {
         Ok(Far { inward, outward, end, released: false })
     }
 
-    fn pass(&mut self, progress: &mut dyn Progress) -> Result<()> {
+    fn pass(&mut self, ready: &Ready, progress: &mut dyn Progress) -> Result<()> {
         let Some(far) = &mut self.far else { return Ok(()) };
         let (content, other) = match self.job.direction {
-            Direction::In => (&mut far.inward, &mut far.outward),
-            Direction::Out(_) => (&mut far.outward, &mut far.inward),
+            Direction::In => ((&mut far.inward, ready.inward), (&mut far.outward, ready.outward)),
+            Direction::Out(_) => ((&mut far.outward, ready.outward), (&mut far.inward, ready.inward)),
         };
-        let moved = content.step(self.brake.allowance(Instant::now()))?;
-        let back = other.step(usize::MAX)?;
+        let moved = if content.1 { content.0.step(self.brake.allowance(Instant::now()))? } else { 0 };
+        let back = if other.1 { other.0.step(usize::MAX)? } else { 0 };
         if moved + back > 0 {
             self.moved = Instant::now();
         }
@@ -276,13 +293,16 @@ impl<'a> Session<'a> {
     }
 }
 
-/// The list for rsync's stdin, in memory: no name that could be left behind.
-fn list(files: &[Vec<u8>]) -> Result<OwnedFd> {
+/// The list for rsync's stdin, in memory: no name that could be left behind. What comes before a `/./` in a path is where
+/// the far rsync goes first, and no part of the path that it sends.
+fn list(files: &[Vec<u8>], base: &[u8]) -> Result<OwnedFd> {
     let failed = |e: std::io::Error| Error::us("write the list of files", e);
     let fd = rustix::fs::memfd_create("files", MemfdFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
     let mut out = std::io::BufWriter::new(File::from(fd));
     for path in files {
-        out.write_all(path).and_then(|()| out.write_all(&[0])).map_err(failed)?;
+        let (base, rest) = path.split_at(base.len());
+        let dot: &[u8] = if base.is_empty() { b"" } else { b"/." };
+        [base, dot, rest, &[0]].into_iter().try_for_each(|part| out.write_all(part)).map_err(failed)?;
     }
     let mut file = out.into_inner().map_err(|e| failed(e.into_error()))?;
     file.rewind().map_err(failed)?;

@@ -21,7 +21,7 @@ use crate::{
     manifest::{Channel, Generation, GenerationId, Seal},
     report::{Finding, Kind},
     store::Found,
-    sys::{self, Dir, durable, name::Name, progress::Progress, random, show},
+    sys::{self, Dir, durable, name::Name, progress::Progress, random, show, words},
 };
 
 /// What is asked for.
@@ -266,9 +266,9 @@ fn write_out(
 /// What came out damaged, and where a whole one may be.
 fn damaged(written: &Written, list: &[Candidate], at: usize, found: &Found) -> Finding {
     let text = format!(
-        "{} files of generation {} are damaged and were not written; all others were",
-        written.damaged_count,
-        found.id()
+        "of generation {} {} damaged and not written; all else was",
+        found.id(),
+        words::count(written.damaged_count, "file is", "files are"),
     );
     let older =
         list[at + 1..].iter().find(|c| c.found.is_some() && c.torn(&[]).is_empty() && c.id != *found.id());

@@ -135,6 +135,7 @@ impl Error {
                 finding.with_fix(fix.clone())
             }
             Self::NoRoom { .. } => finding.with_fix(NO_ROOM),
+            Self::Store(store::Error::HomeGone { .. }) => finding.with_fix(store::Error::HOME_GONE),
             Self::Damaged(_) | Self::Manifest(_) => finding.with_fix(
                 "try an older generation, or the same from another place: `handover restore list` shows them",
             ),

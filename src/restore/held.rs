@@ -60,7 +60,7 @@ pub fn hold(state: &Path, home: &Path, what: &str) -> Result<Held> {
         lock::Attempt::Held(lock) => lock,
         lock::Attempt::Busy(who) => return Err(Error::Busy(who)),
     };
-    let point = HandoverPoint::open(home, Channel::Data)?;
+    let point = HandoverPoint::open_known(home, Channel::Data, &state.join("source"))?;
     let open = |dir: Option<&Dir>| {
         dir.ok_or(Error::Internal("a home of data has no folder for restores"))?
             .try_clone()

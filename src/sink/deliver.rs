@@ -21,7 +21,7 @@ use crate::{
     remote::{self, Deadlines, Delivery, Sending, Tools},
     report::{Exit, Finding, Kind},
     store::{self, SourceStore, Stored, prove::Effort},
-    sys::{Dir, progress::Progress, signals},
+    sys::{Dir, progress::Progress, signals, words},
 };
 
 /// What is wrong there is sent so often in all.
@@ -90,6 +90,8 @@ pub struct Delivered {
     pub free: Option<u64>,
     /// What went wrong on the way and was mended.
     pub notes: Vec<String>,
+    /// Files of it that are known to be damaged here, and are sent as they are (`--allow-damaged`).
+    pub known_damage: u64,
 }
 
 /// Why nothing was delivered.
@@ -111,7 +113,7 @@ pub enum Failed {
     #[error("there is no generation to deliver: {0}")]
     NotHere(String),
     /// It is damaged in our own store.
-    #[error("generation {id} is damaged here, and was not sent: {wrong} files, {}", .named.join("; "))]
+    #[error("generation {id} is damaged here, and was not sent: {}, {}", words::files(*.wrong as u64), .named.join("; "))]
     Damaged {
         /// Which.
         id: GenerationId,
@@ -123,7 +125,7 @@ pub enum Failed {
         older: Option<GenerationId>,
     },
     /// It did not arrive whole.
-    #[error("generation {id} was sent {ATTEMPTS} times and is not whole there, so it was not published: {wrong} files, {}", .named.join("; "))]
+    #[error("generation {id} was sent {ATTEMPTS} times and is not whole there, so it was not published: {}, {}", words::files(*.wrong), .named.join("; "))]
     Unpublished {
         /// Which.
         id: GenerationId,
@@ -195,8 +197,10 @@ pub fn run(setup: &Setup<'_>) -> Result<Delivered, Failed> {
         wire: 0,
         free: None,
         notes: Vec::new(),
+        known_damage: stored.marks.damage.as_ref().map_or(0, |damage| damage.count),
     };
-    if !setup.verify && !setup.allow_damaged {
+    // What is read before it is sent is judged by that; a dry run reads nothing, and says what is known.
+    if (!setup.verify || setup.dry_run) && !setup.allow_damaged {
         refuse_known_damage(&stored, older.as_ref())?;
     }
     // Before anything takes long: whether we are let in at all.
@@ -320,8 +324,10 @@ impl<'a> Parts<'a> {
                 Outcome::Published => delivered.outcome = "published",
                 Outcome::Already => delivered.outcome = "already",
                 Outcome::Damaged => {
-                    let text =
-                        format!("attempt {attempt}: {} files were missing or wrong there", published.wrong);
+                    let text = format!(
+                        "attempt {attempt}: missing or wrong there: {}",
+                        words::files(published.wrong)
+                    );
                     delivered.notes.push(text);
                     last = Some(published);
                     continue;

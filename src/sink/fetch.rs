@@ -19,7 +19,7 @@ use crate::{
         prove::{Bad, Effort},
         staging::WithMeta,
     },
-    sys::{self, name::BadName, progress::Progress, signals::Interrupted},
+    sys::{self, name::BadName, progress::Progress, room::human, signals::Interrupted, words},
 };
 
 /// Content that is wrong is fetched so often in all.
@@ -63,7 +63,8 @@ pub enum Failed {
     },
     /// It is larger than what is taken.
     #[error(
-        "{id} has {bytes} bytes of content, and no more than {limit} are taken (limits.max_bytes): it was not fetched, and nothing was deleted for it"
+        "{id} has {} of content, and no more than {} is taken (limits.max_bytes): it was not fetched, and nothing was deleted for it",
+        human(*.bytes), human(*.limit)
     )]
     TooLarge {
         /// Which.
@@ -73,9 +74,25 @@ pub enum Failed {
         /// Bytes that are taken.
         limit: u64,
     },
+    /// It is larger than the disk of the store.
+    #[error(
+        "{id} can never fit: it is {} large, and the disk of the store has {} in all, of which {} stay free (`reserve`). It was not fetched, and nothing was deleted for it",
+        human(*.needed), human(*.total), human(*.floor)
+    )]
+    NeverFits {
+        /// Which.
+        id: manifest::GenerationId,
+        /// Bytes that it takes.
+        needed: u64,
+        /// Bytes of the whole disk.
+        total: u64,
+        /// Bytes that stay free.
+        floor: u64,
+    },
     /// There is no room.
     #[error(
-        "{id} needs {needed} bytes and {inodes} inodes, and there is no room for it{}",
+        "{id} needs {} and {inodes} inodes, and there is no room for it{}",
+        human(*.needed),
         if *.frozen { "; nothing goes for it, since its source is frozen" } else { "" }
     )]
     NoRoom {
@@ -105,6 +122,7 @@ impl Failed {
         match self {
             Self::Quarantined { .. }
             | Self::NoRoom { .. }
+            | Self::NeverFits { .. }
             | Self::TooLarge { .. }
             | Self::Store(store::Error::Damaged { .. } | store::Error::OtherSeal { .. }) => true,
             Self::Remote(_)
@@ -152,6 +170,11 @@ impl Failed {
                 "look at the source: should it have so much? If so, write limits = {{ max_bytes = \"…\" }} in {} here",
                 role.source_header()
             )),
+            Self::NeverFits { .. } => finding(Kind::Storage).with_fix(
+                "give the store a larger disk (docs/disks.md), or lower `reserve`; or leave out on the source what need not be \
+                 backed up. Smaller generations are fetched as before. Where its files are mostly holes, `limits = { max_bytes = … }` has \
+                 it tried",
+            ),
             Self::NoRoom { frozen: true, .. } => finding(Kind::Storage).with_fix(format!(
                 "make room on the sink, or look at what is suspicious: `handover {role} list {name}`, then `handover {role} trust {name}`"
             )),
@@ -168,7 +191,10 @@ pub fn store_finding(role: SinkRole, name: &str, error: &store::Error) -> Findin
     match error {
         store::Error::Interrupted(_) => finding(Kind::Interrupted).with_fix("run again"),
         store::Error::NotMounted { .. } => finding(Kind::Storage)
-            .with_fix(format!("mount it; a store that was never set up is made by `handover {role} init`")),
+            .with_fix(format!(
+                "mount it; a store that was never set up is made by `handover {role} init`, and one that is gone for good begins anew by `handover {role} init --new-home`"
+            )),
+        store::Error::HomeGone { .. } => finding(Kind::Storage).with_fix(store::Error::HOME_GONE),
         e if e.is_storage() => {
             finding(Kind::Storage).with_fix("make room or repair the disk, then run again")
         }
@@ -185,14 +211,22 @@ pub fn fetch(one: &mut One<'_>, offer: &Offer) -> Result<Stored, Failed> {
     let (room, floor) = room(one)?;
     let limit = one.source.limits.max_bytes.unwrap_or(room.bytes_total.saturating_sub(floor));
     if offer.bytes > limit {
-        return Err(Failed::TooLarge { id: offer.id.clone(), bytes: offer.bytes, limit });
+        let (id, needed, total) = (offer.id.clone(), offer.bytes, room.bytes_total);
+        return Err(match one.source.limits.max_bytes {
+            Some(limit) => Failed::TooLarge { id, bytes: needed, limit },
+            None => Failed::NeverFits { id, needed, total, floor },
+        });
     }
     let (bases, _) = one.store.stored()?;
     // A damaged one serves too: what is wrong in it is fetched, and one bad file makes nobody fetch all the others.
     let bases: Vec<Stored> = bases.into_iter().rev().collect();
     let mut wire = 0;
     let bounds = Bounds { bytes: limit, floor };
-    one.journal(&offer.id, "fetching", format!("{} files, {} bytes are offered", offer.files, offer.bytes));
+    one.journal(
+        &offer.id,
+        "fetching",
+        format!("{}, {} bytes are offered", words::files(offer.files), offer.bytes),
+    );
     let meta = one.timed("manifests", |one| take_meta(one, offer, bases.first(), bounds, &mut wire))?;
     let policy = Policy {
         verify: verify(one.setup.config.verify),
@@ -218,8 +252,11 @@ pub fn fetch(one: &mut One<'_>, offer: &Offer) -> Result<Stored, Failed> {
         &offer.id,
         "checked",
         format!(
-            "verify {}: {} files hashed, {} read again, {} linked",
-            policy.verify, counts.hashed, counts.reread, counts.linked
+            "verify {}: {} hashed, {} read again, {} linked",
+            policy.verify,
+            words::files(counts.hashed),
+            counts.reread,
+            counts.linked
         ),
     );
     one.progress.begin(format!("storing {}", offer.id), 0, 0);
@@ -383,8 +420,9 @@ fn check_room(one: &mut One<'_>, offer: &Offer, planned: &Planned) -> Result<(),
     let store = Arc::clone(&one.store);
     let (disk, floor) = room(one)?;
     if needed.saturating_add(floor) > disk.bytes_total {
-        // It never fits: nothing may go for it.
-        return Err(Failed::NoRoom { id: offer.id.clone(), needed, inodes, frozen: false });
+        // Nothing may go for it.
+        let (id, total) = (offer.id.clone(), disk.bytes_total);
+        return Err(Failed::NeverFits { id, needed, total, floor });
     }
     let enough = || {
         let room = sys::room::Room::of(&sys::Dir::open(&config.home)?)?;

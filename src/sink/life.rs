@@ -9,7 +9,7 @@ use crate::{
     manifest::{Generation, GenerationId, Receipt},
     report::life::{Life, Moment, Whereabouts},
     store::{Result, SourceStore, Stored, retention::Verdict},
-    sys::show,
+    sys::{show, words},
 };
 
 /// What is told twice is noted a moment later.
@@ -82,7 +82,7 @@ fn of_stored(stored: &Stored) -> Vec<Event> {
             .map(|at| event(at, "verified", "all of it was read again and every hash is right".to_owned())),
     );
     events.extend(stored.marks.damage.as_ref().map(|damage| {
-        let text = format!("{} files: {}", damage.count, damage.paths.join(", "));
+        let text = format!("{}: {}", words::files(damage.count), damage.paths.join(", "));
         event(damage.found, "damaged", text)
     }));
     events
@@ -91,16 +91,20 @@ fn of_stored(stored: &Stored) -> Vec<Event> {
 fn of_receipt(generation: &Generation, receipt: &Receipt) -> Vec<Event> {
     let failed: Vec<&str> = generation.elements.iter().filter(|e| !e.ok).map(|e| e.name.as_str()).collect();
     let collected = format!(
-        "on {}: {} files, {} bytes{}{}",
+        "on {}: {}, {} bytes{}{}",
         show(generation.host.as_bytes()),
-        generation.files,
+        words::files(generation.files),
         generation.bytes,
         if failed.is_empty() { "" } else { "; failed: " },
         failed.join(", ")
     );
     let stored = format!(
-        "as number {}, verify {}: {} files hashed, {} read again, {} only linked",
-        receipt.sequence, receipt.verify, receipt.hashed, receipt.reread, receipt.linked
+        "as number {}, verify {}: {} hashed, {} read again, {} only linked",
+        receipt.sequence,
+        receipt.verify,
+        words::files(receipt.hashed),
+        receipt.reread,
+        receipt.linked
     );
     vec![
         event(generation.started, "collecting began", String::new()),

@@ -18,6 +18,7 @@ pub mod one;
 mod preflight;
 pub mod prune;
 pub mod query;
+pub mod rename;
 pub mod run;
 pub mod status;
 pub mod watch;

@@ -20,7 +20,7 @@ use crate::{
     remote::Remote,
     report::{Condemned, Finding, Kind, SinkSource, Timing, exit_of},
     store::{self, SourceStore, Stored, sink_store::SinkStore},
-    sys::{Dir, lock, progress::Progress, show, signals},
+    sys::{Dir, lock, progress::Progress, show, signals, words},
 };
 
 /// Pauses before what may pass by itself is tried again: a host that boots, a line that breaks.
@@ -67,6 +67,20 @@ pub fn run(
             return report;
         }
     };
+    // What is kept under the old name has not come yet, as somebody holds it: under the new one all would be fetched anew.
+    match store.renaming() {
+        Ok(Some((old, new))) if new == source.name => {
+            let text = format!("what is kept of {old} is still to become its own: another run holds it");
+            let finding = Finding::new(Kind::Busy, name, text).with_fix("the next run goes on");
+            report.findings.push(finding);
+            return report;
+        }
+        Ok(_) => {}
+        Err(e) => {
+            report.findings.push(fetch::store_finding(setup.config.role, name, &e));
+            return report;
+        }
+    }
     let started = (setup.clock)();
     if !setup.dry_run
         && let Err(e) = status::begin(state, name, started)
@@ -370,7 +384,10 @@ impl One<'_> {
                 ),
             ),
             Choice::TooMany => {
-                let text = format!("{today} generations came within a day (max_per_day): the rest waits");
+                let text = format!(
+                    "{} came within a day (max_per_day): the rest waits",
+                    words::count(today as u64, "generation", "generations")
+                );
                 Finding::new(Kind::Failed, source, text).with_fix("look at the source: why so many?")
             }
             Choice::AcceptAgain | Choice::Fetch => Finding::new(Kind::Internal, id, "it was not taken"),
@@ -411,8 +428,9 @@ impl One<'_> {
                 "would be left alone: it was rejected, or another session reads it".to_owned()
             } else {
                 format!(
-                    "would be fetched: {} files, {} bytes in all, of which what is known here would be linked",
-                    offer.files, offer.bytes
+                    "would be fetched: {}, {} bytes in all, of which what is known here would be linked",
+                    words::files(offer.files),
+                    offer.bytes
                 )
             };
             self.note(offer.id.as_str(), &text);

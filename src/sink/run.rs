@@ -11,13 +11,13 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{one, preflight};
+use super::{one, preflight, rename};
 use crate::{
     config,
     remote::{self, Remote, Tools},
     report::{Exit, Finding, Kind, SinkRun, SinkSource, exit_of},
     store::sink_store::SinkStore,
-    sys::{self, Dir, progress::Progress},
+    sys::{self, Dir, name::Name, progress::Progress},
 };
 
 /// Connects to a source.
@@ -51,11 +51,13 @@ pub fn run(setup: &Setup<'_>) -> SinkRun {
     // What may not run unguarded does not run.
     if exit_of(&findings) == Exit::Ok {
         match open(setup) {
-            Ok((store, state)) => {
+            Ok((store, state, standing)) => {
+                findings.extend(told(&standing));
                 sources = all(setup, &store, &state);
                 findings.extend(super::watch::nearly_full(setup.config, &store));
                 if !setup.dry_run {
                     findings.extend(purge_forgotten(setup, &store, &state));
+                    findings.extend(left_alone(setup.config, &store));
                 }
             }
             Err(finding) => findings.push(*finding),
@@ -78,17 +80,100 @@ fn purge_forgotten(setup: &Setup<'_>, store: &SinkStore, state: &Dir) -> Vec<Fin
     }
 }
 
-fn open(setup: &Setup<'_>) -> Result<(SinkStore, Dir), Box<Finding>> {
+/// What a run says that has no source.
+pub fn nothing_configured(role: config::SinkRole) -> String {
+    format!(
+        "no source is configured: there is nothing to fetch. Add one with `handover {role} enroll NAME HOST`, or {} with path",
+        role.source_header()
+    )
+}
+
+/// Where no source is configured: those of which something is stored that nobody forgot. A configuration that was lost
+/// must not look like a sink that is retired.
+fn left_alone(config: &config::Sink, store: &SinkStore) -> Option<Finding> {
+    if !config.sources.is_empty() {
+        return None;
+    }
+    let role = config.role;
+    let refused = |e: &crate::store::Error| super::fetch::store_finding(role, "store", e);
+    let is_left = |name: &Name| -> crate::store::Result<bool> {
+        Ok(store.source(name)?.stored()?.0.iter().any(|one| one.marks.pinned.is_none()))
+    };
+    let sources = match store.sources() {
+        Ok(sources) => sources,
+        Err(e) => return Some(refused(&e)),
+    };
+    let mut left = Vec::new();
+    for name in sources {
+        match is_left(&name) {
+            Ok(true) => left.push(name.to_string()),
+            Ok(false) => {}
+            Err(e) => return Some(refused(&e)),
+        }
+    }
+    if left.is_empty() {
+        return None;
+    }
+    let text = format!("no source is configured, and generations are stored of {}", left.join(", "));
+    let fix = format!(
+        "put {} back into the configuration; of a source that is no more: `handover {role} forget NAME`",
+        role.source_header()
+    );
+    Some(Finding::new(Kind::Configuration, "store", text).with_fix(fix))
+}
+
+fn open(setup: &Setup<'_>) -> Result<(SinkStore, Dir, rename::Standing), Box<Finding>> {
     let refused = |e| Box::new(super::fetch::store_finding(setup.config.role, "store", &e));
-    open_store(setup.config, setup.state).map_err(refused)
+    if setup.dry_run {
+        let (store, state) = open_store(setup.config, setup.state).map_err(refused)?;
+        return Ok((store, state, rename::Standing::Nothing));
+    }
+    open_settled(setup.config, setup.state).map_err(refused)
+}
+
+/// Opens the store, and finishes a rename that was cut.
+pub fn open_settled(
+    config: &config::Sink,
+    state: &Path,
+) -> crate::store::Result<(SinkStore, Dir, rename::Standing)> {
+    let (store, state) = open_store(config, state)?;
+    let names: Vec<Name> = config.sources.iter().map(|source| source.name.clone()).collect();
+    let standing = rename::settle(&store, config.role, &names, &state)?;
+    Ok((store, state, standing))
+}
+
+/// What is said of a rename that was cut.
+pub fn told(standing: &rename::Standing) -> Option<Finding> {
+    match standing {
+        rename::Standing::Finished(old, new) => {
+            let text = format!("the rename of {old} to {new}, which was cut, was finished");
+            Some(Finding::new(Kind::Note, new.as_str(), text))
+        }
+        _ => None,
+    }
 }
 
 /// Opens the store by its marker, which must be the one that `init` noted in the state folder.
 pub fn open_store(config: &config::Sink, state: &Path) -> crate::store::Result<(SinkStore, Dir)> {
     let state = Dir::create_all(state, 0o700)?;
+    Ok((SinkStore::open(&config.home, noted(&state)?.as_deref())?, state))
+}
+
+/// Whether the store that was noted is in its place, changing nothing; well where none was noted.
+pub fn check_store(config: &config::Sink, state: &Path) -> crate::store::Result<()> {
+    let noted = match Dir::open(state) {
+        Err(e) if e.is_not_found() => None,
+        dir => noted(&dir?)?,
+    };
+    match noted {
+        Some(id) => SinkStore::look(&config.home, Some(&id)).map(|_| ()),
+        None => Ok(()),
+    }
+}
+
+fn noted(state: &Dir) -> sys::Result<Option<String>> {
     let noted = state.read_if_any(STORE_ID, 1024)?;
-    let noted = noted.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
-    Ok((SinkStore::open(&config.home, noted.as_deref())?, state))
+    Ok(noted.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()))
 }
 
 /// Notes the marker of the store, so that another disk in its place is recognised.

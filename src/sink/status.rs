@@ -239,7 +239,12 @@ fn concerns(
     now: Timestamp,
 ) -> Vec<Concern> {
     let name = &standing.source;
-    let run = format!("run `handover {role} run {name}` and read what it says");
+    let failed = standing.last_attempt.as_ref().filter(|a| a.exit() != Exit::Ok);
+    let reason = failed.and_then(|a| a.findings.iter().find(|f| f.kind.exit() == a.exit()));
+    // Where nothing is mended by running it again, what the last run said is what is to be done.
+    let said = reason.filter(|f| f.kind == Kind::Storage).and_then(|finding| finding.fix.clone());
+    let run =
+        said.clone().unwrap_or_else(|| format!("run `handover {role} run {name}` and read what it says"));
     let limit = SignedDuration::try_from(source.alarm_after).unwrap_or(SignedDuration::MAX);
     let mut all = Vec::new();
     if !standing.damaged.is_empty() {
@@ -261,10 +266,8 @@ fn concerns(
     match standing.newest_verified_at {
         None if standing.generations == 0 => {
             let first = "run `handover source` there, then";
-            all.push(Concern::critical(
-                "nothing of it is stored",
-                format!("{first} `handover {role} run {name}`"),
-            ));
+            let next = said.clone().unwrap_or_else(|| format!("{first} `handover {role} run {name}`"));
+            all.push(Concern::critical("nothing of it is stored", next));
         }
         None => {
             let next = format!("run `handover {role} verify {name}`");
@@ -272,13 +275,14 @@ fn concerns(
         }
         Some(at) if now.duration_since(at) > limit => {
             let text = format!("the newest verified data is of {at}, older than alarm_after");
-            all.push(Concern::critical(text, format!("{run}; does `handover source` run there?")));
+            let next = said.clone().unwrap_or_else(|| format!("{run}; does `handover source` run there?"));
+            all.push(Concern::critical(text, next));
         }
         Some(_) => {}
     }
-    if let Some(failed) = standing.last_attempt.as_ref().filter(|a| a.exit() != Exit::Ok) {
+    if let Some(failed) = failed {
         let exit = failed.exit();
-        let why = failed.findings.iter().find(|f| f.kind.exit() == exit).map_or("", |f| &f.text);
+        let why = reason.map_or("", |f| &f.text);
         all.push(Concern::warning(format!("the last run ended with {}: {why}", exit.name()), run.clone()));
     }
     if let Activity::NeverEnded { began } = standing.activity {

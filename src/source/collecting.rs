@@ -31,7 +31,7 @@ use crate::{
     manifest::{entry, generation, names},
     report::{Finding, Kind},
     store::handover_point::{Draft, HandoverPoint},
-    sys::{self, Dir, laps::Laps, progress::Progress, room::Room, signals},
+    sys::{self, Dir, laps::Laps, progress::Progress, room::Room, signals, words},
 };
 
 /// What root remembers, read beside the walk.
@@ -167,8 +167,10 @@ impl Collecting<'_> {
             failures.push(format!("could not be read: {first}{more}"));
         }
         if let Some(first) = &counts.first_unstable {
-            let text =
-                format!("{} files kept changing while they were read, the first: {first}", counts.unstable);
+            let text = format!(
+                "{} kept changing while being read, the first: {first}",
+                words::files(counts.unstable)
+            );
             self.findings.push(Finding::new(Kind::Warning, name, text));
         }
         let reason = (!failures.is_empty()).then(|| failures.join("; "));

@@ -84,7 +84,7 @@ impl<'a> Delivery<'a> {
         home: &std::path::Path,
         state: Dir,
     ) -> Result<(HandoverPoint, State), Error> {
-        let point = HandoverPoint::open(home, self.channel)?;
+        let point = HandoverPoint::open_known(home, self.channel, self.setup.state)?;
         let state = State::open(state, self.channel, |id| Ok(is_published(&point, id)?))?;
         let recovered = point.recover(self.started)?;
         for done in recovered.items {
@@ -298,7 +298,7 @@ fn is_published(point: &HandoverPoint, id: &GenerationId) -> Result<bool, crate:
 }
 
 /// What the gate needs to know, as it reads no configuration.
-fn gate_facts(config: &config::Source, channel: Channel, lineage: &str) -> GateFacts {
+pub(super) fn gate_facts(config: &config::Source, channel: Channel, lineage: &str) -> GateFacts {
     GateFacts {
         name: config.name.clone(),
         lineage: lineage.to_owned(),

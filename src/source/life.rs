@@ -20,7 +20,7 @@ const SIDE: &str = "source";
 
 /// What the source knows of a generation; nothing if it never made it. `keep` is that of its retention.
 pub fn of(place: &Place<'_>, keep: u32, id: &GenerationId, now: Timestamp) -> Result<Life> {
-    let point = HandoverPoint::open(place.home, place.channel)?;
+    let point = HandoverPoint::open_known(place.home, place.channel, place.state)?;
     let mut life = Life { now: Vec::new(), events: Vec::new() };
     for event in history::of(&point, id, now)?.events {
         let detail = show(event.detail.as_bytes());
@@ -76,7 +76,7 @@ fn verdict(
 
 /// The ids of all that is here, the newest last: for who asked for one that is not.
 pub fn known(place: &Place<'_>) -> Result<Vec<GenerationId>> {
-    let point = HandoverPoint::open(place.home, place.channel)?;
+    let point = HandoverPoint::open_known(place.home, place.channel, place.state)?;
     let condemned = point.condemned()?.items.into_iter().map(|c| c.found.id().clone());
     let stored = point.stored()?.items.into_iter().map(|s| s.found.id().clone());
     let waiting = point.waiting()?.items.into_iter().map(|w| w.found.id().clone());

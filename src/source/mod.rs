@@ -8,6 +8,7 @@ pub mod copier;
 mod delivery;
 pub mod dump;
 mod grants;
+pub mod home;
 pub mod life;
 pub mod logs;
 mod packing;

@@ -17,7 +17,10 @@ use crate::{
     config, gate,
     manifest::Channel,
     report::{Collected, Finding, Kind, SourceRun, exit_of},
-    store::handover_point::{HandoverPoint, Rejections},
+    store::{
+        self,
+        handover_point::{HandoverPoint, Rejections},
+    },
     sys::{self, Dir, laps::Laps, lock, progress::Progress},
 };
 
@@ -144,16 +147,19 @@ fn deliver(
 /// What an error that ended a run is called.
 pub fn finding_of(error: &Error, subject: &str) -> Finding {
     let kind = match error {
-        Error::Interrupted(_) | Error::Store(crate::store::Error::Interrupted(_)) => Kind::Interrupted,
+        Error::Interrupted(_) | Error::Store(store::Error::Interrupted(_)) => Kind::Interrupted,
         Error::Internal(_) => Kind::Internal,
         e if e.is_storage() => Kind::Storage,
-        Error::Store(crate::store::Error::Layout { .. }) | Error::Gate(gate::Error::Facts { .. }) => {
+        Error::Store(store::Error::Layout { .. }) | Error::Gate(gate::Error::Facts { .. }) => {
             Kind::Configuration
         }
         Error::Sys(_) | Error::Store(_) | Error::Gate(_) | Error::Book { .. } => Kind::Failed,
     };
     let finding = Finding::new(kind, subject, error.to_string());
     match kind {
+        Kind::Storage if matches!(error, Error::Store(store::Error::HomeGone { .. })) => {
+            finding.with_fix(store::Error::HOME_GONE)
+        }
         Kind::Storage => {
             finding.with_fix("make room or repair the disk; nothing was handed over, what waits is whole")
         }
@@ -268,7 +274,7 @@ fn drop_eldest(delivery: &mut Delivery<'_>, point: &HandoverPoint) -> Result<(),
     delivery.tell_strange("tidying", &dropped.strange);
     for gone in dropped.items {
         let text = format!(
-            "the Handover Point holds max_waiting = {most} generations: the eldest was condemned, unfetched"
+            "the Handover Point holds its most (max_waiting = {most}): the eldest was condemned, unfetched"
         );
         let fix = "look at the sink, which has not fetched for a long time";
         delivery.find(Finding::new(Kind::HandoverPointFull, gone.id.as_str(), text).with_fix(fix));

@@ -20,11 +20,10 @@ use serde::{Deserialize, Serialize};
 use super::collect::Error;
 use crate::{
     manifest::{Channel, GenerationId, Seal},
-    store::ledger,
+    store::{handover_point::known::STATE, ledger},
     sys::{Dir, durable, random},
 };
 
-const STATE: &str = "state.toml";
 const STATE_NEW: &str = "state.new";
 const PRIVATE: u32 = 0o600;
 
@@ -74,14 +73,7 @@ impl State {
         channel: Channel,
         published: impl Fn(&GenerationId) -> Result<bool, Error>,
     ) -> Result<Self, Error> {
-        let facts = match read(&dir, STATE)? {
-            Some(facts) => facts,
-            None => {
-                let facts = Facts { format: 1, lineage: random::hex(16)?, sequence: 0, last: None };
-                durable::write_file(&dir, STATE, text(&facts)?.as_bytes(), PRIVATE)?;
-                facts
-            }
-        };
+        let facts = begun(&dir)?;
         let mut state = Self { dir, facts, memory: Memory::of(channel) };
         match read(&state.dir, STATE_NEW)? {
             Some(new) if is_kept(&new, published)? => state.make_valid(new)?,
@@ -152,6 +144,16 @@ impl State {
     pub fn dir(&self) -> &Dir {
         &self.dir
     }
+}
+
+/// The facts; made where there are none yet. From then on the state knows that there is a home.
+pub fn begun(dir: &Dir) -> Result<Facts, Error> {
+    if let Some(facts) = read(dir, STATE)? {
+        return Ok(facts);
+    }
+    let facts = Facts { format: 1, lineage: random::hex(16)?, sequence: 0, last: None };
+    durable::write_file(dir, STATE, text(&facts)?.as_bytes(), PRIVATE)?;
+    Ok(facts)
 }
 
 /// The facts as they are written down, for who only looks; none if there are none yet or they cannot be read.

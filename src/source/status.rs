@@ -160,7 +160,7 @@ fn row(found: &Found, state: &'static str) -> Row {
 
 /// How a source stands at this time.
 pub fn standing(place: &Place<'_>, now: Timestamp) -> store::Result<Standing> {
-    let point = HandoverPoint::open(place.home, place.channel)?;
+    let point = HandoverPoint::open_known(place.home, place.channel, place.state)?;
     let (waiting, stored) = (point.waiting()?, point.stored()?);
     let noted = read(place.state)?;
     let activity = noted.runs.activity(&place.state.join(LOCK))?;

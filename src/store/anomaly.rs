@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::Stored;
 use crate::{
     manifest::{Generation, GenerationId, generation::Element, lost::Loss},
-    sys::name::Name,
+    sys::{name::Name, words},
 };
 
 /// Fewer files are not judged by number.
@@ -271,7 +271,8 @@ impl Kind {
         let Compared { element, with, files, bytes, lost_files, left_files, left_bytes, .. } = one;
         match self {
             Self::Shrunk => format!(
-                "{element} has shrunk: {left_files} files with {left_bytes} bytes, and {with} has {files} with {bytes}"
+                "{element} has shrunk: {} with {left_bytes} bytes, and {with} has {files} with {bytes}",
+                words::files(*left_files)
             ),
             Self::Changed => format!(
                 "{element} has changed: the content of {lost_files} of its {files} files in {with} is nowhere in it"

@@ -4,14 +4,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+<<<<<<< HEAD
     Error, Result, SourceStore, Stored,
     anomaly::{self, Compared, Judged, Limits, Losing},
     meta::items,
+=======
+    Error, Result, Stored,
+    anomaly::{self, Compared, Judged, Limits},
+    meta::{items, proven_items},
+>>>>>>> main
     place::Checked,
 };
 use crate::{
     manifest::{GenerationId, lost, merge::Items},
-    sys::{Dir, name::Name, signals},
+    sys::{name::Name, signals},
 };
 
 impl Checked {
@@ -25,13 +31,22 @@ impl Checked {
         let mut compared = Vec::new();
         for (with, names) in baselines {
             let old = self.place.store.open(with)?;
+<<<<<<< HEAD
             compared.extend(compare((with, &old), &self.place.tree, names, limits)?);
+=======
+            let elements: Vec<&[u8]> = names.iter().map(|name| name.as_str().as_bytes()).collect();
+            let (mut old, mut new) = (|| checked(items(&old)?), || checked(proven_items(&self.place.tree)?));
+            let losses = lost::lost(&mut old, &mut new, &elements, &|loss| anomaly::matters(limits, loss))?;
+            let of = |(element, loss)| Compared::new(element, with.clone(), loss);
+            compared.extend(names.into_iter().zip(losses).map(of));
+>>>>>>> main
         }
         compared.sort_by(|a, b| a.element.cmp(&b.element));
         Ok(anomaly::judge(limits, compared, stored))
     }
 }
 
+<<<<<<< HEAD
 impl SourceStore {
     /// What the newest of the stored generations, given in order, lack of those that are about to go for good. Reads the
     /// manifests of both, and no content.
@@ -68,4 +83,8 @@ fn compare(
 
 fn manifest(dir: &Dir) -> Result<Items<'static, Error>> {
     Ok(Box::new(items(dir)?.map(|item| signals::check().map_err(Error::from).and(item))))
+=======
+fn checked(items: Items<'static, Error>) -> Result<Items<'static, Error>> {
+    Ok(Box::new(items.map(|item| signals::check().map_err(Error::from).and(item))))
+>>>>>>> main
 }

@@ -24,6 +24,14 @@ pub enum Error {
         /// `missing`, or what the marker says instead.
         found: String,
     },
+    /// The home of a source that the state knows is not in its place.
+    #[error("{} is not the home that was set up ({why}): is its disk mounted?", show(.path.as_os_str().as_encoded_bytes()))]
+    HomeGone {
+        /// The home.
+        path: PathBuf,
+        /// What is there instead.
+        why: String,
+    },
     /// A folder is missing, of the wrong owner, or on another file system.
     #[error("{}: {why}", show(.path.as_os_str().as_encoded_bytes()))]
     Layout {
@@ -52,11 +60,14 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// What to do where the home of a source is gone.
+    pub const HOME_GONE: &str = "mount its disk, then run again; only where it is gone for good, or is to be another: `handover source init --new-home`";
+
     /// Whether the storage itself is the cause.
     pub fn is_storage(&self) -> bool {
         match self {
             Self::Sys(e) => e.is_storage(),
-            Self::NotMounted { .. } => true,
+            Self::NotMounted { .. } | Self::HomeGone { .. } => true,
             Self::Interrupted(_) | Self::Layout { .. } | Self::Damaged { .. } | Self::OtherSeal { .. } => {
                 false
             }

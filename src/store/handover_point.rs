@@ -27,6 +27,7 @@ pub mod decide;
 mod draft;
 mod gate_files;
 mod hold;
+pub mod known;
 mod layout;
 mod owned;
 mod recover;

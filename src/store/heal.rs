@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::{
     Result, SourceStore,
-    prove::{Effort, FILE_MODE, Job, NEVER, fault_of_file, look},
+    prove::{Effort, FILE_MODE, Job, NEVER, Wrong, fault_of_file, look},
     source_store::DELETING,
     staging::FOLDER_MODE,
     verify::VerifyReport,
@@ -46,6 +46,8 @@ pub struct Healing {
     files: u64,
     report: VerifyReport,
     missing: Vec<Missing>,
+    /// Only counted, and nothing is changed.
+    dry: bool,
 }
 
 /// What became of the damage.
@@ -74,11 +76,28 @@ impl SourceStore {
     /// generation of this source holds whole. Its own files (manifest, receipt) are not content, and are not healed.
     /// Whoever calls it holds the source's lock; cut at any point, it is simply done again.
     pub fn heal(&self, id: &GenerationId, now: Timestamp, effort: &Effort) -> Result<Healing> {
-        let (report, wrong) = self.verify_naming(id, now, effort)?;
-        let mut healing = Healing { id: id.clone(), files: 0, report, missing: Vec::new() };
+        let verified = self.verify_naming(id, now, effort)?;
+        self.heal_what(id, verified, effort, false)
+    }
+
+    /// What [`Self::heal`] would do, with nothing written, not even what was found: of the result only the number of files
+    /// and what is missing count.
+    pub fn heal_plan(&self, id: &GenerationId, now: Timestamp, effort: &Effort) -> Result<Healing> {
+        let verified = self.examine(id, now, effort)?;
+        self.heal_what(id, verified, effort, true)
+    }
+
+    fn heal_what(
+        &self,
+        id: &GenerationId,
+        (report, wrong): (VerifyReport, Vec<Wrong>),
+        effort: &Effort,
+        dry: bool,
+    ) -> Result<Healing> {
+        let mut healing = Healing { id: id.clone(), files: 0, report, missing: Vec::new(), dry };
         if healing.report.own.is_empty() && !wrong.is_empty() {
             let damaged = wrong.into_iter().map(|wrong| wrong.job).collect();
-            (healing.files, healing.missing) = self.put_back(id, damaged, effort)?;
+            (healing.files, healing.missing) = self.put_back(id, damaged, effort, dry)?;
         }
         Ok(healing)
     }
@@ -101,8 +120,18 @@ impl SourceStore {
         if healing.missing.is_empty() {
             return Ok(());
         }
-        let mut into = Cursor::making(&self.open(&healing.id)?.open_dir(names::DATA)?, FOLDER_MODE)?;
         let mut from = Cursor::new(data)?;
+        if healing.dry {
+            for missing in std::mem::take(&mut healing.missing) {
+                if is_there(&mut from, &missing, effort)? {
+                    healing.files += 1;
+                } else {
+                    healing.missing.push(missing);
+                }
+            }
+            return Ok(());
+        }
+        let mut into = Cursor::making(&self.open(&healing.id)?.open_dir(names::DATA)?, FOLDER_MODE)?;
         for missing in std::mem::take(&mut healing.missing) {
             if self.copied(&mut from, &missing, effort)? {
                 self.exchange_for(&mut into, &missing.path)?;
@@ -124,7 +153,10 @@ impl SourceStore {
 
     /// Verifies again what was healed.
     pub fn heal_end(&self, healing: Healing, now: Timestamp, effort: &Effort) -> Result<Healed> {
-        let Healing { id, files, report, .. } = healing;
+        let Healing { id, files, report, dry, .. } = healing;
+        if dry {
+            return Ok(Healed { files, report });
+        }
         for name in [fetched_name(), draft_name()] {
             durable::remove_tree(&self.incoming, OsStr::from_bytes(&name))?;
         }
@@ -132,12 +164,19 @@ impl SourceStore {
     }
 
     /// Puts back what another generation has, the newest first. How many files, and what none has.
-    fn put_back(&self, id: &GenerationId, damaged: Vec<Job>, effort: &Effort) -> Result<(u64, Vec<Missing>)> {
+    fn put_back(
+        &self,
+        id: &GenerationId,
+        damaged: Vec<Job>,
+        effort: &Effort,
+        dry: bool,
+    ) -> Result<(u64, Vec<Missing>)> {
         let mut wanted: HashMap<Digest, Vec<Missing>> = HashMap::new();
         for Job { path, size, digest, .. } in damaged {
             wanted.entry(digest).or_default().push(Missing { path, size, digest });
         }
-        let mut into = Cursor::making(&self.open(id)?.open_dir(names::DATA)?, FOLDER_MODE)?;
+        let data = self.open(id)?.open_dir(names::DATA)?;
+        let mut into = if dry { Cursor::new(&data)? } else { Cursor::making(&data, FOLDER_MODE)? };
         let mut files = 0;
         for other in self.stored()?.0.iter().rev().filter(|other| other.id() != id) {
             if wanted.is_empty() {
@@ -161,6 +200,10 @@ impl SourceStore {
                     _ => continue,
                 };
                 for missing in wanted.remove(&digest).unwrap_or_default() {
+                    if dry {
+                        files += 1;
+                        continue;
+                    }
                     let draft = self.no_draft()?;
                     good.0.link(good.1, &self.incoming, OsStr::from_bytes(&draft))?;
                     self.exchange_for(&mut into, &missing.path)?;
@@ -258,6 +301,20 @@ fn open_regular(from: &mut Cursor, missing: &Missing) -> Option<(File, std::path
     let (file, path) = (folder.open_file(name).ok()?, folder.join(name));
     look(&stamp::stat(&file, &path).ok()?, missing.size).ok()?;
     Some((file, path))
+}
+
+/// Whether a copy has what is missing.
+fn is_there(from: &mut Cursor, missing: &Missing, effort: &Effort) -> Result<bool> {
+    let Some((file, path)) = open_regular(from, missing) else { return Ok(false) };
+    let mut seen = |bytes| {
+        (effort.progress)(bytes);
+        signals::check()
+    };
+    match hash_and_copy(&file, None, &path, &mut seen) {
+        Ok(content) => Ok(content.sha256 == missing.digest.0 && content.size == missing.size),
+        Err(CopyError::Interrupted(e)) => Err(e.into()),
+        Err(CopyError::Read(_) | CopyError::Write(_)) => Ok(false),
+    }
 }
 
 /// Whether a file is there with this content, and is one of a store: what cannot be read is as good as not there.

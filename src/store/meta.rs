@@ -27,6 +27,9 @@ use crate::{
     },
 };
 
+/// Bytes of a manifest that are read at a time.
+const BUFFER: usize = 64 * 1024;
+
 /// What a generation must say of itself.
 #[derive(Debug, Clone)]
 pub struct Expect {
@@ -201,6 +204,13 @@ pub(super) fn items(dir: &Dir) -> super::Result<Items<'static, Error>> {
     Ok(Box::new(reader.map(move |item| item.map_err(|e| ours(e, &path)))))
 }
 
+/// The same of a manifest that was read in full, and hashed, in this very run: a staged one, or that of its basis.
+pub(super) fn proven_items(dir: &Dir) -> super::Result<Items<'static, Error>> {
+    let path = dir.join(names::MANIFEST);
+    let input = BufReader::with_capacity(BUFFER, dir.open_file(names::MANIFEST)?);
+    Ok(Box::new(mtree::Reader::proven(input).map(move |item| item.map_err(|e| ours(e, &path)))))
+}
+
 /// What a broken manifest is that had been proven before: the system's fault, or damage.
 fn ours(e: BadManifest, path: &Path) -> Error {
     match e.read_error() {
@@ -254,8 +264,9 @@ fn derive_sums(place: &Place, generation: &Generation) -> Result<()> {
     let sealed = &generation.sha256;
     let others =
         [(names::MANIFEST, sealed.manifest), (names::XATTRS, sealed.xattrs), (names::README, sealed.readme)];
-    let found = sums::write(items(&place.tree)?, &others, BufWriter::new(durable::Writer::new(file, &path)))
-        .map_err(|e| match e {
+    let found =
+        sums::write(proven_items(&place.tree)?, &others, BufWriter::new(durable::Writer::new(file, &path)))
+            .map_err(|e| match e {
             sums::Error::Manifest(e) => e,
             sums::Error::Write(e) => sys::Error::new("write", &path, e).into(),
         })?;

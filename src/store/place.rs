@@ -9,22 +9,22 @@ use super::{
     Error, Found, Result, Stored,
     anomaly::Judged,
     marks::{self, Marks},
-    meta::items,
-    plan::{Planned, Policy, each},
+    meta::proven_items,
+    plan::{Planned, Policy},
     prove::{Bad, Effort, FILE_MODE, NEVER, WRONG, fault_of_file, look},
     receive::{half_dir, is_half_dir},
     staging::{FOLDER_MODE, Place, TREE},
-    walk::{Cursor, split, walk},
+    walk::{Cursor, split, walk_names},
     wanted::Wanted,
 };
 use crate::{
     manifest::{
-        Digest, Entry, Item, Kind, Receipt, Seal, entry::stored_path, merge::Origin, names, receipt::Verify,
+        Digest, Item, Kind, Receipt, Seal, entry::stored_path, merge::Origin, names, receipt::Verify,
     },
     sys::{
         self, Dir,
         copy::{CopyError, hash_and_copy},
-        durable, show, signals, stamp, users,
+        durable, show, signals, stamp, users, words,
     },
 };
 
@@ -38,7 +38,7 @@ pub enum CheckError {
     #[error(transparent)]
     Store(#[from] Error),
     /// Content is missing or wrong.
-    #[error("{} files are missing or wrong, the first: {}", .0.len(), first(.0))]
+    #[error("missing or wrong: {}, the first: {}", words::files(.0.len() as u64), first(.0))]
     Content(Vec<Bad>),
     /// Something came that was not asked for.
     #[error("the far end sent what was not asked for: {}", first(.0))]
@@ -112,20 +112,19 @@ impl Planned {
     pub fn check(mut self, effort: &Effort) -> std::result::Result<Checked, CheckError> {
         self.refuse_what_was_not_asked_for()?;
         let hash = self.policy.verify != Verify::None;
-        if hash {
+        let mut bad = self.bad(hash)?;
+        if hash && !bad.is_empty() {
+            // Not every file was proven beside the transfer, or as it lies there now.
             self.settle(effort)?;
+            bad = self.bad(hash)?;
         }
-        let bad = self.bad(hash)?;
         if !bad.is_empty() {
             return Err(CheckError::Content(bad));
         }
         let hashed = self.wanted.proven();
         let data = self.place.tree.create_dir(names::DATA, FOLDER_MODE)?;
         data.set_mode(FOLDER_MODE)?;
-        self.make_folders(&data)?;
-        let mut placing = Placing::start(&self, &data)?;
-        each(&self.place, self.basis.as_ref(), &mut |entry, origin| placing.file(entry, origin))?;
-        drop(placing);
+        self.fill(&data)?;
         self.place.write(names::GENERATION, &self.generation, FILE_MODE)?;
         let Self { place, found, policy, plan, .. } = self;
         let linked = found.generation.files.saturating_sub(hashed + plan.reread);
@@ -135,16 +134,14 @@ impl Planned {
     fn refuse_what_was_not_asked_for(&self) -> std::result::Result<(), CheckError> {
         let mut bad = Vec::new();
         let half_dir = half_dir(&self.place.id);
-        walk(&self.place.recv, &mut |seen| {
-            let asked = match seen.kind() {
-                FileType::Directory => {
-                    self.wanted.is_folder(seen.path) || self.holds_halves(seen.path, &half_dir)
-                }
+        walk_names(&self.place.recv, &mut |path, kind| {
+            let asked = match kind {
+                FileType::Directory => self.wanted.is_folder(path) || self.holds_halves(path, &half_dir),
                 // What lies in a folder for halves is left behind, whatever it is.
-                _ => self.wanted.get(seen.path).is_some() || is_half_dir(split(seen.path).0, &half_dir),
+                _ => self.wanted.get(path).is_some() || is_half_dir(split(path).0, &half_dir),
             };
             if !asked {
-                bad.push(Bad { path: seen.path.to_vec(), why: "it was not asked for".to_owned() });
+                bad.push(Bad { path: path.to_vec(), why: "it was not asked for".to_owned() });
             }
             Ok(())
         })?;
@@ -173,18 +170,35 @@ impl Planned {
         Ok(bad)
     }
 
-    fn make_folders(&self, data: &Dir) -> Result<()> {
-        let mut tree = Cursor::making(data, FOLDER_MODE)?;
-        for item in items(&self.place.tree)? {
-            if let Item::Entry(Entry { kind: Kind::Dir, path, .. }) = item?
-                && stored_path(&path) == path
-            {
-                signals::check()?;
-                tree.folder(&path)?;
+    /// Makes the folders, and puts every file into its place. A folder comes before what is in it.
+    fn fill(&self, data: &Dir) -> Result<()> {
+        let mut placing = Placing::start(self, data)?;
+        let mut files = 0;
+        for item in proven_items(&self.place.tree)? {
+            signals::check()?;
+            let Item::Entry(entry) = item? else { continue };
+            match entry.kind {
+                Kind::Dir if stored_path(&entry.path) == entry.path => {
+                    placing.tree.folder(&entry.path)?;
+                }
+                Kind::File { size, digest, .. } => {
+                    let stored = stored_path(&entry.path);
+                    match self.origins.get(files) {
+                        Some(origin) => placing.file(&stored, (size, digest), origin)?,
+                        None => return Err(unplanned(data, &stored)),
+                    }
+                    files += 1;
+                }
+                _ => {}
             }
         }
         Ok(())
     }
+}
+
+fn unplanned(data: &Dir, stored: &[u8]) -> Error {
+    let why = format!("{} has appeared in its manifest since it was planned", show(stored));
+    Error::Damaged { path: data.path().to_path_buf(), why }
 }
 
 /// The building of the tree: four places that move along in the order of the manifest.
@@ -209,25 +223,21 @@ impl<'a> Placing<'a> {
         })
     }
 
-    fn file(&mut self, entry: &Entry, origin: Origin<'_>) -> Result<()> {
-        let Kind::File { size, digest, .. } = entry.kind else { return Ok(()) };
-        let stored = stored_path(&entry.path);
-        if self.wanted.get(&stored).is_some() {
-            return self.take(&stored);
+    fn file(&mut self, stored: &[u8], (size, digest): (u64, Digest), origin: Origin<'_>) -> Result<()> {
+        if self.wanted.get(stored).is_some() {
+            return self.take(stored);
         }
         let (from, old) = match (origin, &mut self.basis) {
-            (Origin::Same, Some(basis)) => (basis, stored.as_slice()),
+            (Origin::Same, Some(basis)) => (basis, stored),
             (Origin::Known { old_stored }, Some(basis)) => (basis, old_stored),
             (Origin::Twin { first_stored }, _) => (&mut self.twins, first_stored),
-            (Origin::Empty, _) => return self.make_empty(&stored),
+            (Origin::Empty, _) => return self.make_empty(stored),
             (Origin::Same | Origin::Known { .. } | Origin::Fetch { .. }, _) => {
-                let path = self.tree.folder(b"")?.path().to_path_buf();
-                let why = format!("{} has appeared in its manifest since it was planned", show(&stored));
-                return Err(Error::Damaged { path, why });
+                return Err(unplanned(self.tree.folder(b"")?, stored));
             }
         };
         let (old_dir, old_name) = from.parent(old)?;
-        let (dir, name) = self.tree.parent(&stored)?;
+        let (dir, name) = self.tree.parent(stored)?;
         link(&Known { dir: old_dir, name: old_name, size, digest }, dir, name, self.now)
     }
 

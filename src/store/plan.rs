@@ -1,6 +1,7 @@
 //! What has to be fetched: the manifest merged with the one of a stored generation.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io::{BufWriter, Write as _},
     path::PathBuf,
@@ -12,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 pub use super::receive::{Proven, Prover};
 use super::{
     Found, Result, Stored,
-    meta::items,
+    meta::proven_items,
     prove::{Bad, Effort, Fresh, Job, Readers, Rule, WRONG, Wrong, fault_of_file, look},
     staging::{Place, WithMeta},
     walk::Cursor,
@@ -86,6 +87,7 @@ pub struct Planned {
     pub(super) generation: Vec<u8>,
     pub(super) basis: Option<Basis>,
     pub(super) wanted: Arc<Wanted>,
+    pub(super) origins: Origins,
     pub(super) policy: Policy,
     pub(super) plan: Plan,
     pub(super) to_fetch: ToFetch,
@@ -104,7 +106,7 @@ impl WithMeta {
         let mut merging = Merging::start(&place, basis.as_ref(), policy, effort)?;
         let merged = each(&place, basis.as_ref(), &mut |entry, origin| merging.entry(entry, origin));
         let merging = merged.map(|()| merging)?;
-        let (wanted, mut plan, bad) = merging.finish()?;
+        let (wanted, origins, mut plan, bad) = merging.finish()?;
         plan.folders = folders;
         if let Some(basis) = &basis {
             place.store.blame(&basis.id, &bad, policy.now)?;
@@ -112,7 +114,7 @@ impl WithMeta {
         own_damage.extend(bad.iter().map(Wrong::to_bad));
         let (wanted, to_fetch) = (Arc::new(wanted), ToFetch::default());
         let mut planned =
-            Planned { place, found, generation, basis, wanted, policy, plan, to_fetch, own_damage };
+            Planned { place, found, generation, basis, wanted, origins, policy, plan, to_fetch, own_damage };
         planned.settle(effort)?;
         planned.tidy()?;
         Ok(planned)
@@ -136,19 +138,62 @@ fn choose(place: &Place, bases: &[Stored], now: Timestamp, damage: &mut Vec<Bad>
     Ok(None)
 }
 
+/// Where the content of each regular file comes from, in the order of the manifest: so that it is found once. One byte for
+/// each file, and the path of what is another file's.
+#[derive(Debug, Default)]
+pub(super) struct Origins {
+    kinds: Vec<u8>,
+    paths: HashMap<usize, Box<[u8]>>,
+}
+
+impl Origins {
+    const FETCH: u8 = 0;
+    const FETCH_WITH_BASIS: u8 = 1;
+    const SAME: u8 = 2;
+    const EMPTY: u8 = 3;
+    const KNOWN: u8 = 4;
+    const TWIN: u8 = 5;
+
+    fn add(&mut self, origin: Origin<'_>) {
+        let (kind, path) = match origin {
+            Origin::Fetch { has_basis: false } => (Self::FETCH, None),
+            Origin::Fetch { has_basis: true } => (Self::FETCH_WITH_BASIS, None),
+            Origin::Same => (Self::SAME, None),
+            Origin::Empty => (Self::EMPTY, None),
+            Origin::Known { old_stored } => (Self::KNOWN, Some(old_stored)),
+            Origin::Twin { first_stored } => (Self::TWIN, Some(first_stored)),
+        };
+        self.paths.extend(path.map(|path| (self.kinds.len(), path.into())));
+        self.kinds.push(kind);
+    }
+
+    /// That of the file of this number, from 0; `None` beyond the last.
+    pub(super) fn get(&self, file: usize) -> Option<Origin<'_>> {
+        let path = || self.paths.get(&file).map(|path| &**path);
+        match *self.kinds.get(file)? {
+            Self::FETCH => Some(Origin::Fetch { has_basis: false }),
+            Self::FETCH_WITH_BASIS => Some(Origin::Fetch { has_basis: true }),
+            Self::SAME => Some(Origin::Same),
+            Self::EMPTY => Some(Origin::Empty),
+            Self::KNOWN => path().map(|old_stored| Origin::Known { old_stored }),
+            _ => path().map(|first_stored| Origin::Twin { first_stored }),
+        }
+    }
+}
+
 /// Calls `visit` with every regular file of the staged manifest and where its content comes from.
-pub(super) fn each(
+fn each(
     place: &Place,
     basis: Option<&Basis>,
     visit: &mut dyn FnMut(&Entry, Origin<'_>) -> Result<()>,
 ) -> Result<()> {
-    let mut new = || items(&place.tree);
+    let mut new = || proven_items(&place.tree);
     let mut visit = |entry: &Entry, origin: Origin<'_>| {
         signals::check()?;
         visit(entry, origin)
     };
     match basis {
-        Some(basis) => merge::plan(Some(&mut || items(&basis.dir)), &mut new, &mut visit)?,
+        Some(basis) => merge::plan(Some(&mut || proven_items(&basis.dir)), &mut new, &mut visit)?,
         None => merge::plan(None, &mut new, &mut visit)?,
     };
     Ok(())
@@ -161,6 +206,7 @@ struct Merging {
     list: BufWriter<durable::Writer<File>>,
     list_path: PathBuf,
     wanted: Wanted,
+    origins: Origins,
     plan: Plan,
     bad: Vec<Wrong>,
 }
@@ -176,6 +222,7 @@ impl Merging {
             list: BufWriter::new(durable::Writer::new(place.draft(WANTED)?, place.dir.join(WANTED))),
             list_path: place.dir.join(WANTED),
             wanted: Wanted::default(),
+            origins: Origins::default(),
             plan: Plan::default(),
             bad: Vec::new(),
         })
@@ -184,6 +231,7 @@ impl Merging {
     fn entry(&mut self, entry: &Entry, origin: Origin<'_>) -> Result<()> {
         let Kind::File { size, digest, .. } = entry.kind else { return Ok(()) };
         let asked = stored_path(&entry.path);
+        self.origins.add(origin);
         match origin {
             Origin::Fetch { .. } => self.want(&asked, size, digest),
             Origin::Same => self.link(Job { path: asked.clone(), asked, size, digest }),
@@ -245,7 +293,7 @@ impl Merging {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<(Wanted, Plan, Vec<Wrong>)> {
+    fn finish(mut self) -> Result<(Wanted, Origins, Plan, Vec<Wrong>)> {
         if let Some((_, readers)) = self.basis.take() {
             for wrong in readers.finish()?.bad {
                 self.plan.known -= 1;
@@ -260,7 +308,7 @@ impl Merging {
             bytes: self.wanted.bytes(),
             largest: self.wanted.largest(),
         };
-        Ok((self.wanted, self.plan, self.bad))
+        Ok((self.wanted, self.origins, self.plan, self.bad))
     }
 }
 
@@ -322,5 +370,28 @@ impl Planned {
     /// Throws it away.
     pub fn abandon(self) -> Result<()> {
         self.place.abandon()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_origin_is_found_again_under_its_number() {
+        let all = [
+            Origin::Fetch { has_basis: false },
+            Origin::Known { old_stored: b"e/old" },
+            Origin::Same,
+            Origin::Twin { first_stored: b"e/first" },
+            Origin::Empty,
+            Origin::Fetch { has_basis: true },
+        ];
+        let mut origins = Origins::default();
+        all.iter().for_each(|origin| origins.add(*origin));
+        for (number, origin) in all.iter().enumerate() {
+            assert_eq!(origins.get(number), Some(*origin));
+        }
+        assert_eq!(origins.get(all.len()), None);
     }
 }

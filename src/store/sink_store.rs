@@ -5,6 +5,7 @@
 //! <home>/store/<source>/<id>/         generations, receipt.toml and marks inside   source_store
 //! <home>/store/.handover-store        the marker: which store this is
 //! <home>/condemned/<source>/<id>/     what retention took away                     condemned
+//! <home>/.renaming                    that a source gets another name, until it has it
 //! <home>/quarantine/<source>/<id>/    what failed its check twice, one per source  quarantine
 //! ```
 //!
@@ -20,6 +21,8 @@ use crate::sys::{Dir, durable, name::Name, random, room::Room, show};
 
 /// The file that says which store this is.
 pub const MARKER: &str = ".handover-store";
+const RENAMING: &str = ".renaming";
+const RENAMING_FORMAT: u32 = 1;
 const MARKER_FORMAT: u32 = 1;
 const MARKER_LIMIT: u64 = 4096;
 const PLACES: [&str; 4] = [places::STORE, places::INCOMING, places::CONDEMNED, places::QUARANTINE];
@@ -36,6 +39,14 @@ pub struct SinkStore {
 struct Marker {
     format: u32,
     id: String,
+}
+
+/// That a source gets another name.
+#[derive(Serialize, Deserialize)]
+struct Renaming {
+    format: u32,
+    old: Name,
+    new: Name,
 }
 
 impl SinkStore {
@@ -58,6 +69,16 @@ impl SinkStore {
     /// Opens the store of a home. With the id that was kept when it was made, another store, or none, in its place is
     /// [`Error::NotMounted`].
     pub fn open(home: &Path, expected: Option<&str>) -> Result<Self> {
+        let this = Self::look(home, expected)?;
+        for place in PLACES {
+            ensure(&this.home, place)?;
+        }
+        one_file_system(&this.home)?;
+        Ok(this)
+    }
+
+    /// The same, and nothing is made.
+    pub fn look(home: &Path, expected: Option<&str>) -> Result<Self> {
         let missing = || Error::NotMounted { path: home.join(places::STORE), found: "missing".to_owned() };
         let dir = Dir::open(home).map_err(|e| if e.is_not_found() { missing() } else { e.into() })?;
         let store = dir.open_dir_if_any(places::STORE)?.ok_or_else(missing)?;
@@ -68,10 +89,6 @@ impl SinkStore {
                 found: show(marker.id.as_bytes()),
             });
         }
-        for place in PLACES {
-            ensure(&dir, place)?;
-        }
-        one_file_system(&dir)?;
         Ok(Self { home: dir, id: marker.id })
     }
 
@@ -102,17 +119,24 @@ impl SinkStore {
     /// new name has something in the same place. Cut anywhere, it goes on when it is called again. Whoever calls holds the
     /// locks of both.
     pub fn rename_source(&self, old: &Name, new: &Name, dry_run: bool) -> Result<bool> {
-        let mut moves = Vec::new();
+        let (mut moves, mut empty) = (Vec::new(), Vec::new());
         for place in PLACES.iter().rev() {
             let parent = self.home.open_dir(place)?;
-            let Some(_) = parent.open_dir_if_any(old.as_str())? else { continue };
-            if let Some(there) = parent.open_dir_if_any(new.as_str())?
-                && !there.names()?.is_empty()
-            {
-                let why = format!("{new} has something here, and so has {old}: nothing was renamed");
-                return Err(layout(&there, why));
+            let Some(here) = parent.open_dir_if_any(old.as_str())? else { continue };
+            match parent.open_dir_if_any(new.as_str())? {
+                Some(there) if !there.names()?.is_empty() => {
+                    if !here.names()?.is_empty() {
+                        let why = format!("{new} has something here, and so has {old}: nothing was renamed");
+                        return Err(layout(&there, why));
+                    }
+                    empty.push(parent);
+                }
+                _ => moves.push(parent),
             }
-            moves.push(parent);
+        }
+        let any = !moves.is_empty() || !empty.is_empty();
+        for parent in empty.iter().filter(|_| !dry_run) {
+            durable::remove_empty(parent, old.as_str())?;
         }
         for parent in moves.iter().filter(|_| !dry_run) {
             if parent.open_dir_if_any(new.as_str())?.is_some() {
@@ -120,7 +144,51 @@ impl SinkStore {
             }
             durable::rename(parent, old.as_str(), parent, new.as_str())?;
         }
-        Ok(!moves.is_empty())
+        Ok(any)
+    }
+
+    /// Whether anything is kept of a source, in whatever place; nothing is made.
+    pub fn holds(&self, name: &Name) -> Result<bool> {
+        for place in PLACES {
+            if let Some(parent) = self.home.open_dir_if_any(place)?
+                && parent.open_dir_if_any(name.as_str())?.is_some()
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Notes durably that a source gets another name.
+    pub fn note_renaming(&self, old: &Name, new: &Name) -> Result<()> {
+        let note = Renaming { format: RENAMING_FORMAT, old: old.clone(), new: new.clone() };
+        let text = toml::to_string(&note).map_err(|e| layout(&self.home, e.to_string()))?;
+        Ok(durable::write_file(&self.home, RENAMING, text.as_bytes(), 0o600)?)
+    }
+
+    /// The source that gets another name, and that name, if one does.
+    pub fn renaming(&self) -> Result<Option<(Name, Name)>> {
+        let Some(bytes) = self.home.read_if_any(RENAMING, MARKER_LIMIT)? else { return Ok(None) };
+        let read = toml::from_str::<Renaming>(&String::from_utf8_lossy(&bytes)).ok();
+        match read.filter(|note| note.format == RENAMING_FORMAT) {
+            Some(note) => Ok(Some((note.old, note.new))),
+            None => {
+                let why = format!(
+                    "its {RENAMING} cannot be read: upgrade handover, or remove it and type `sink rename` again"
+                );
+                Err(layout(&self.home, why))
+            }
+        }
+    }
+
+    /// It has its new name, or keeps the old one. What a cut note left goes along.
+    pub fn end_renaming(&self) -> Result<()> {
+        for name in self.home.names()? {
+            if name.as_encoded_bytes().starts_with(format!(".{RENAMING}.").as_bytes()) {
+                durable::remove_file(&self.home, &name)?;
+            }
+        }
+        Ok(durable::remove_file(&self.home, RENAMING)?)
     }
 
     /// Removes the folders of a source where they are empty.

@@ -75,6 +75,25 @@ impl SourceStore {
         now: Timestamp,
         effort: &Effort,
     ) -> Result<(VerifyReport, Vec<Wrong>)> {
+        let (report, wrong) = self.examine(id, now, effort)?;
+        self.mark(id, &mut |marks| {
+            marks.damage = None;
+            report.own.iter().for_each(|bad| marks.add_damage(&bad.path, now));
+            if report.is_whole() {
+                marks.verified = Some(now);
+            }
+        })?;
+        self.blame(id, &wrong, now)?;
+        Ok((report, wrong))
+    }
+
+    /// The same, and nothing is written.
+    pub(super) fn examine(
+        &self,
+        id: &GenerationId,
+        now: Timestamp,
+        effort: &Effort,
+    ) -> Result<(VerifyReport, Vec<Wrong>)> {
         let dir = self.open(id)?;
         let seal =
             dir.read(names::RECEIPT, receipt::LIMIT).ok().and_then(|bytes| Receipt::parse(&bytes).ok());
@@ -84,14 +103,6 @@ impl SourceStore {
             let why = "it is missing or cannot be read".to_owned();
             report.own.push(Bad { path: names::RECEIPT.into(), why });
         }
-        self.mark(id, &mut |marks| {
-            marks.damage = None;
-            report.own.iter().for_each(|bad| marks.add_damage(&bad.path, now));
-            if report.is_whole() {
-                marks.verified = Some(now);
-            }
-        })?;
-        self.blame(id, &wrong, now)?;
         Ok((report, wrong))
     }
 }

@@ -138,6 +138,38 @@ pub(super) fn walk(root: &Dir, visit: &mut dyn FnMut(&Seen<'_>) -> Result<()>) -
     Ok(())
 }
 
+/// Comes to the path and kind of everything below a folder, in no order, following no link; a folder comes before what is
+/// in it. Where the file system tells the kind with the name, nothing else is asked.
+pub(super) fn walk_names(root: &Dir, visit: &mut dyn FnMut(&[u8], FileType) -> Result<()>) -> Result<()> {
+    let mut cursor = Cursor::new(root)?;
+    let mut pending = vec![Vec::new()];
+    while let Some(path) = pending.pop() {
+        signals::check()?;
+        let folder = cursor.folder(&path)?;
+        let mut inner = path.clone();
+        if !inner.is_empty() {
+            inner.push(b'/');
+        }
+        let above = inner.len();
+        for (name, kind) in folder.kinds()? {
+            let kind = match kind {
+                Some(kind) => kind,
+                None => match folder.stat_if_any(&name)? {
+                    Some(stat) => FileType::from_raw_mode(stat.st_mode),
+                    None => continue,
+                },
+            };
+            inner.truncate(above);
+            inner.extend_from_slice(name.as_bytes());
+            visit(&inner, kind)?;
+            if kind.is_dir() {
+                pending.push(inner.clone());
+            }
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,6 +195,15 @@ mod tests {
         })
         .unwrap();
         assert_eq!(files, 1);
+        let mut found = Vec::new();
+        walk_names(&root, &mut |path, kind| {
+            found.push((path.to_vec(), kind));
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(found.len(), 1202);
+        assert!(found.contains(&([&deep[..], b"/file"].concat(), FileType::RegularFile)));
+        assert!(found.contains(&(side, FileType::Directory)));
     }
 
     #[test]

@@ -57,6 +57,9 @@ impl Wanted {
     }
 
     pub(super) fn get(&self, stored: &[u8]) -> Option<&File> {
+        if self.files.is_empty() {
+            return None;
+        }
         let key = key(stored);
         self.files.binary_search_by_key(&key, |file| file.key).ok().and_then(|at| self.files.get(at))
     }

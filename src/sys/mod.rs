@@ -24,7 +24,9 @@ pub mod signals;
 pub mod stamp;
 mod step;
 pub mod syslog;
+pub mod trusted;
 pub mod users;
+pub mod words;
 pub mod worker;
 pub mod xattr;
 

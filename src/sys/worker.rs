@@ -6,7 +6,7 @@ use std::{
     io::{self, Write as _},
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     path::Path,
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use rustix::{
@@ -30,13 +30,20 @@ impl Worker {
     /// Starts a program that writes where we do. It has our environment, but for what systemd said to us, and finds
     /// `input` on its standard input, from the beginning however often that is opened.
     pub fn start(program: &Path, args: &[OsString], input: &[u8]) -> io::Result<Self> {
-        let mut stdin = File::from(rustix::fs::memfd_create("input", MemfdFlags::CLOEXEC)?);
-        stdin.write_all(input)?;
-        let environment = std::env::vars_os().filter(|(key, _)| OF_SYSTEMD.iter().all(|name| key != name));
-        let mut command = child::command(program);
-        command.args(args).envs(environment).process_group(0);
-        let child = command.stdin(Stdio::from(stdin)).spawn()?;
-        Ok(Self { child })
+        Ok(Self { child: command(program, args, input)?.spawn()? })
+    }
+
+    /// The same for one that writes to us: what it says, and what those say whom it starts.
+    pub fn start_heard(
+        program: &Path,
+        args: &[OsString],
+        input: &[u8],
+    ) -> io::Result<(Self, io::PipeReader)> {
+        let (reader, writer) = io::pipe()?;
+        let mut command = command(program, args, input)?;
+        command.stdout(writer.try_clone()?).stderr(writer);
+        let child = command.spawn()?;
+        Ok((Self { child }, reader))
     }
 
     /// How it ended, if it has: its exit code, or 128 and the number of the signal that ended it.
@@ -64,6 +71,15 @@ impl Worker {
             // It has ended, which was wanted.
         }
     }
+}
+
+fn command(program: &Path, args: &[OsString], input: &[u8]) -> io::Result<Command> {
+    let mut stdin = File::from(rustix::fs::memfd_create("input", MemfdFlags::CLOEXEC)?);
+    stdin.write_all(input)?;
+    let environment = std::env::vars_os().filter(|(key, _)| OF_SYSTEMD.iter().all(|name| key != name));
+    let mut command = child::command(program);
+    command.args(args).envs(environment).process_group(0).stdin(Stdio::from(stdin));
+    Ok(command)
 }
 
 #[cfg(test)]

@@ -292,3 +292,26 @@ fn a_daemon_without_times_or_with_wrong_ones_says_what_to_write() {
     lab.run(&["source", "daemon", "--every", "1h", "--jitter", "2h"]).exits(10).says(&["shorter"]);
     lab.run(&["logsink", "daemon"]).exits(10).says(&["[logsink]"]);
 }
+
+#[test]
+fn with_json_every_line_is_json_also_what_a_run_says() {
+    let lab = lab();
+    fs::remove_dir_all(lab.path("tree")).unwrap();
+    let mut daemon = Daemon::start(&lab, &["source", "daemon", "--every", "1h", "--json"], &[]);
+    daemon.says("\"from\":\"source run\"");
+    daemon.says("\"exit\":\"some-failed\"");
+    // A configuration that is refused while it runs.
+    fs::write(lab.path("handover.toml"), "[source\n").unwrap();
+    daemon.signal("-HUP");
+    daemon.says("stays in force");
+    assert_eq!(daemon.stop(), Some(0));
+    let said = daemon.said();
+    let mut runs = 0;
+    for line in said.lines() {
+        let value: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}\n{said}"));
+        assert!(value["at"].is_string(), "{line}");
+        runs += usize::from(value["from"] == "source run" && value["text"].as_str().unwrap().contains("www"));
+    }
+    assert!(runs > 0, "{said}");
+    assert_eq!(lab.text("err"), "");
+}

@@ -211,8 +211,15 @@ fn what_is_damaged_here_is_not_sent_and_the_one_before_it_is_named() {
     pair.handover(&["sink", "deliver", "shop", &second, "--no-verify"])
         .fails(13, &["is damaged here, and was not sent", "big", &next]);
     assert!(drop_point(&pair).is_empty());
+    pair.handover(&["sink", "deliver", "shop", "--dry-run"])
+        .fails(13, &["is damaged here, and was not sent: 1 file, data/www", "big", &next]);
+    let ran = pair
+        .handover(&["sink", "deliver", "shop", &second, "--no-verify", "--allow-damaged", "--dry-run"])
+        .ok();
+    assert!(ran.said().contains("damage is known in it here: 1 file"), "{}", ran.said());
+    assert!(drop_point(&pair).is_empty());
     pair.handover(&["sink", "deliver", "shop", &second, "--no-verify", "--allow-damaged"])
-        .fails(13, &["is not whole there, so it was not published: 1 files", "big"]);
+        .fails(13, &["is not whole there, so it was not published: 1 file", "big"]);
     assert!(drop_point(&pair).iter().all(|name| name.starts_with(".incoming-")));
     pair.handover(&["sink", "deliver", "shop", &first]).ok();
     pair.handover(&["sink", "deliver", "shop", ID_LESS])
@@ -243,7 +250,7 @@ fn what_is_spoilt_at_the_far_end_is_sent_again_before_anybody_sees_it() {
     symlink("/etc/passwd", coming.join("data/planted")).unwrap();
     let report = json(&deliver(&pair, &[]).ok());
     assert!(
-        report["findings"][0]["text"].as_str().unwrap().contains("1 files were missing or wrong there"),
+        report["findings"][0]["text"].as_str().unwrap().contains("missing or wrong there: 1 file"),
         "{report}"
     );
     assert_eq!(drop_point(&pair), [id.as_str()]);

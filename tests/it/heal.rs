@@ -101,6 +101,19 @@ fn one_damaged_file_is_found_in_every_generation_that_shares_it_and_it_alone_is_
     hosts.run(&["sink", "verify", "shop", &three], 0);
     // What was sealed and is damaged stays as it is, and is called so, until somebody has it put back.
     hosts.run(&["sink", "verify", "shop", &one], 13);
+    // What would be put back is said, and nothing is changed, not even what is known of it.
+    let marks = |id: &str| fs::read(hosts.path("sink/store/shop").join(id).join("marks.toml")).unwrap();
+    let before = (marks(&one), marks(&three), fs::metadata(hosts.stored(&one, "b")).unwrap().ino());
+    let planned = hosts.run(&["sink", "verify", "shop", "--heal", "--dry-run"], 13);
+    let of: Vec<_> = planned
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["healed"].clone(), one["dry_run"].clone()))
+        .collect();
+    assert_eq!(of, [(1.into(), true.into()), (1.into(), true.into()), (0.into(), Value::Null)]);
+    assert_eq!(before, (marks(&one), marks(&three), fs::metadata(hosts.stored(&one, "b")).unwrap().ino()));
+    nothing_is_left_in_incoming(&hosts);
     let healed = hosts.run(&["sink", "verify", "shop", "--heal"], 0);
     let files: Vec<u64> =
         healed.as_array().unwrap().iter().map(|one| one["healed"].as_u64().unwrap()).collect();
@@ -202,6 +215,10 @@ fn a_copy_that_the_provider_gave_back_heals_when_nobody_else_can_and_none_of_its
     std::os::unix::fs::symlink(hosts.path("app/c"), below.join("c")).unwrap();
     assert!(Command::new("mkfifo").arg(below.join("d")).status().unwrap().success());
     let from = copy.to_str().unwrap();
+    let planned = hosts.run(&["sink", "verify", "shop", "--heal", "--dry-run", "--from", from], 13);
+    assert_eq!((&planned[0]["healed"], &planned[0]["dry_run"]), (&1.into(), &true.into()), "{planned:#}");
+    assert_ne!(fs::read(hosts.stored(&one, "a")).unwrap(), b"content of a");
+    nothing_is_left_in_incoming(&hosts);
     let healed = hosts.run(&["sink", "verify", "shop", "--heal", "--from", from], 13);
     assert_eq!(healed[0]["healed"], 1, "{healed:#}");
     assert_eq!(healed[0]["damaged"].as_array().unwrap().len(), 3, "{healed:#}");

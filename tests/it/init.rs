@@ -121,7 +121,20 @@ fn what_a_person_changed_stays_until_it_is_forced_and_is_kept_then() {
     assert_eq!(fs::read_to_string(&file).unwrap(), changed);
     cron(&["--force"]);
     assert_eq!(fs::read_to_string(&file).unwrap(), ours);
-    assert_eq!(fs::read_to_string(file.with_file_name("handover-source.old")).unwrap(), changed);
+    // Where no cron looks, and never over another.
+    let cron_d = crate::harness::names(file.parent().unwrap());
+    assert_eq!(cron_d, ["handover-source"]);
+    let root = lab.path("root");
+    let kept = root.join(lab.path("state/replaced").strip_prefix("/").unwrap());
+    assert_eq!(fs::read_to_string(kept.join("handover-source.1")).unwrap(), changed);
+    let again = ours.replace("0 3 * * *", "15 2 * * *");
+    fs::write(&file, &again).unwrap();
+    cron(&["--force"]);
+    assert_eq!(fs::read_to_string(kept.join("handover-source.1")).unwrap(), changed);
+    assert_eq!(fs::read_to_string(kept.join("handover-source.2")).unwrap(), again);
+    // What an earlier version left there is said.
+    fs::write(file.with_file_name("handover-source.old"), &changed).unwrap();
+    cron(&[]).says(&["handover-source.old", "move it away"]);
 
     // What an earlier version wrote, and nobody changed, is renewed without a question.
     let text = lab.text("handover.toml").replace("/state\"", "/state2\"");
@@ -150,6 +163,115 @@ fn units_that_a_package_brought_are_enabled_and_not_written_twice() {
     assert!(!ran.err.contains("write ") && ran.err.contains("run systemctl enable"), "{ran:?}");
     assert_eq!(units(&lab), [""; 0]);
     assert!(etc.join("timers.target.wants/handover-source.timer").symlink_metadata().is_ok());
+}
+
+#[test]
+fn init_and_authorize_answer_programs_too() {
+    let lab = lab();
+    let json = |args: &[&str], code| lab.run(&[args, &["--json"]].concat()).exits(code).json();
+    let texts = |value: &serde_json::Value| -> Vec<String> {
+        value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+    };
+    let root = lab.path("root");
+    let cron = ["source", "init", "--schedule", "cron", "--root", root.to_str().unwrap()];
+    let dry = json(&[&cron[..], &["--dry-run"]].concat(), 0);
+    assert_eq!((&dry["dry_run"], &dry["exit"]), (&true.into(), &"ok".into()), "{dry:#}");
+    assert!(texts(&dry["changes"]).iter().any(|text| text.starts_with("make the folder ")), "{dry:#}");
+    assert!(texts(&dry["details"]).iter().any(|text| text.contains("0 3 * * * root")), "{dry:#}");
+    assert!(!lab.path("home").exists());
+    let done = json(&cron, 0);
+    assert_eq!((&done["changes"], &done["details"]), (&dry["changes"], &serde_json::json!([])));
+    assert!(
+        texts(&done["next"]).iter().any(|text| text.contains("handover source authorize FILE")),
+        "{done:#}"
+    );
+    assert_eq!(json(&cron, 0)["changes"], serde_json::json!([]));
+    fs::rename(lab.path("home"), lab.path("gone")).unwrap();
+    let refused = json(&cron, 14);
+    assert!(refused["error"].as_str().unwrap().contains("--new-home"), "{refused:#}");
+    assert_eq!(refused["exit"], "storage");
+    fs::rename(lab.path("gone"), lab.path("home")).unwrap();
+    let sink = json(&["sink", "init", "--user", "daemon"], 0);
+    let line = texts(&sink["next"]).into_iter().find(|text| text.starts_with("echo '")).unwrap();
+    fs::write(lab.path("key"), line.split('\'').nth(1).unwrap()).unwrap();
+
+    let file = lab.path("let-in");
+    let authorize = |more: &[&str], outcome: &str| {
+        let args = ["source", "authorize", "key", "--authorized-keys", file.to_str().unwrap()];
+        let told = json(&[&args[..], more].concat(), 0);
+        assert_eq!((&told["outcome"], &told["channel"]), (&outcome.into(), &"data".into()), "{told:#}");
+        assert!(told["fingerprint"].as_str().unwrap().starts_with("SHA256:"), "{told:#}");
+        told
+    };
+    let told = authorize(&["--dry-run"], "added");
+    assert!(!lab.path("let-in").exists() && told["dry_run"] == true);
+    let told = authorize(&[], "added");
+    assert_eq!(lab.text("let-in").trim_end(), told["line"].as_str().unwrap());
+    authorize(&[], "already");
+    authorize(&["--from", "192.0.2.1"], "replaced");
+    authorize(&["--remove"], "removed");
+    authorize(&["--remove"], "absent");
+}
+
+#[test]
+fn what_root_is_to_run_must_be_roots_alone() {
+    use std::os::unix::fs::chown;
+
+    let lab = lab();
+    let folder = lab.path("opt");
+    fs::create_dir(&folder).unwrap();
+    let binary = folder.join("handover");
+    // By another program: a child of another test that has the file open for writing would keep it from being run.
+    assert!(Command::new("cp").arg(HANDOVER).arg(&binary).status().unwrap().success());
+    let mode = |path: &std::path::Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(&folder, 0o755);
+    mode(&binary, 0o755);
+    let root = lab.path("root");
+    let run = |args: &[&str]| {
+        let mut command = lab.program(binary.to_str().unwrap(), args);
+        Ran::new(&command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").output().unwrap())
+    };
+    let schedule = ["source", "init", "--schedule", "cron", "--root", root.to_str().unwrap()];
+    let refused = |fix: &str| {
+        for dry in [&["--dry-run"][..], &[]] {
+            let ran = run(&[&schedule[..], dry].concat()).exits(10);
+            assert!(ran.err.contains(fix) && ran.err.contains("must be root's alone"), "{fix}: {ran:?}");
+        }
+        assert!(!lab.path("home").exists() && !root.exists(), "something was made: {fix}");
+    };
+    let config = lab.path("handover.toml");
+    let shown = |path: &std::path::Path| path.display().to_string();
+    for path in [&binary, &folder, &config] {
+        chown(path, Some(65534), Some(65534)).unwrap();
+        refused(&format!("-> chown root: {}", shown(path)));
+        chown(path, Some(0), Some(0)).unwrap();
+        let before = fs::metadata(path).unwrap().mode() & 0o7777;
+        for writable in [0o020, 0o002] {
+            mode(path, before | writable);
+            refused(&format!("-> chmod go-w {}", shown(path)));
+        }
+        mode(path, before);
+    }
+    // A link is as good as what it leads to.
+    let real = folder.join("real.toml");
+    fs::rename(&config, &real).unwrap();
+    std::os::unix::fs::symlink(&real, &config).unwrap();
+    mode(&real, 0o666);
+    refused(&format!("-> chmod go-w {}", shown(&real)));
+    // Where nothing is scheduled, nothing of root's names it; the gate's line would.
+    run(&["source", "init", "--schedule", "none"]).exits(0);
+    mode(&real, 0o644);
+    mode(&binary, 0o775);
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA2hKKcYQ0EQ9pVLTnBFpjYXI6nN8VTJcvF3oQm5GmMr sink";
+    fs::write(lab.path("key"), key).unwrap();
+    let authorize = ["source", "authorize", "key", "--authorized-keys", "keys"];
+    run(&authorize).exits(10).says(&["must be root's alone", "chmod go-w"]);
+    assert!(!lab.path("keys").exists());
+    mode(&binary, 0o755);
+    run(&schedule).exits(0);
+    assert!(root.join("etc/cron.d/handover-source").exists());
 }
 
 #[test]

@@ -28,6 +28,25 @@ fn answers(lab: &Lab, args: &[&str], code: i32, words: &[&str]) {
 }
 
 #[test]
+fn check_and_health_answer_programs_too() {
+    let lab = lab();
+    let good = lab.run(&["check", "--json"]).exits(0).json();
+    assert_eq!((&good["good"], &good["source"]["name"]), (&true.into(), &"shop".into()), "{good:#}");
+    assert_eq!(good["source"]["elements"][0]["kind"], "tree");
+    assert_eq!(good["sinks"][0], serde_json::json!({ "role": "sink", "sources": ["shop"] }));
+    let health = lab.run(&["health", "--json"]).exits(1).json();
+    assert_eq!(health, serde_json::json!({ "well": false, "daemons": [] }));
+    lab.config("kepp = 3", TREE, "");
+    let bad = lab.run(&["check", "--json"]).exits(10).json();
+    let mistake = &bad["mistakes"][0];
+    assert_eq!((&bad["good"], &mistake["line"]), (&false.into(), &6.into()), "{bad:#}");
+    assert_eq!((&mistake["section"], &mistake["key"]), (&"[source]".into(), &"kepp".into()), "{bad:#}");
+    fs::remove_file(lab.path("handover.toml")).unwrap();
+    let gone = lab.run(&["check", "--json"]).exits(10).json();
+    assert!(gone["mistakes"][0]["text"].as_str().unwrap().contains("create it"), "{gone:#}");
+}
+
+#[test]
 fn no_configuration_file() {
     let lab = lab();
     fs::remove_file(lab.path("handover.toml")).unwrap();
@@ -66,7 +85,8 @@ fn a_file_that_is_no_toml() {
 fn a_configuration_that_may_not_be_read() {
     let lab = Lab::of_user(NOBODY);
     fs::set_permissions(lab.path("handover.toml"), fs::Permissions::from_mode(0o600)).unwrap();
-    answers(&lab, &["source"], 10, &["handover.toml", "Permission denied"]);
+    answers(&lab, &["source"], 10, &["handover.toml", "Permission denied", "who may read it"]);
+    assert!(!lab.run(&["source"]).err.contains("create it"));
 }
 
 #[test]

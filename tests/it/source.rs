@@ -2,6 +2,7 @@
 //! read again and what never, and what it says when nobody fetches.
 
 mod elements;
+mod gone;
 mod point;
 mod stop;
 mod unchanged;

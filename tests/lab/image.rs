@@ -204,3 +204,94 @@ fn the_image_is_a_source_and_a_sink_without_privileges_that_pull_on_schedule_sto
         memory.trim().replace('\n', ", ")
     );
 }
+
+#[test]
+fn the_image_says_what_it_is_and_completes_in_three_shells() {
+    let lab = Lab::new();
+    let (name, tag) = Image::Shipped.name_and_tag();
+    let label = |key: &str| {
+        let format = format!("{{{{index .Config.Labels \"org.opencontainers.image.{key}\"}}}}");
+        let image = format!("{name}:{tag}");
+        let output = Command::new("docker").args(["image", "inspect", "--format", &format, &image]).output();
+        String::from_utf8(output.unwrap().stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(label("title"), "handover");
+    assert_eq!(label("version"), env!("CARGO_PKG_VERSION"));
+    let created = label("created");
+    assert!(created.len() == 20 && created.starts_with("20") && created.ends_with('Z'), "{created}");
+    let revision = label("revision");
+    assert!(revision == "unknown" || revision.len() == 40, "{revision}");
+    for file in [
+        "/usr/share/bash-completion/completions/handover",
+        "/usr/share/zsh/vendor-completions/_handover",
+        "/usr/share/fish/vendor_completions.d/handover.fish",
+    ] {
+        let process = std::process::id();
+        let said = must(&format!(
+            "run --rm --label handover.lab.process={process} --network {} --entrypoint cat {name}:{tag} {file}",
+            lab.name()
+        ));
+        assert!(said.contains("handover") && said.lines().count() > 50, "{file}: {said}");
+    }
+}
+
+/// The services of a compose file as `config` prints them: name, and the lines of each.
+fn services(printed: &str) -> Vec<(String, Vec<String>)> {
+    let mut all: Vec<(String, Vec<String>)> = Vec::new();
+    let inside = printed.lines().skip_while(|line| *line != "services:").skip(1);
+    for line in inside.take_while(|line| line.starts_with(' ')) {
+        match line.strip_prefix("  ").filter(|rest| !rest.starts_with([' ', '-'])) {
+            Some(name) => all.push((name.trim_end_matches(':').to_owned(), Vec::new())),
+            None => all.last_mut().unwrap().1.push(line.trim().to_owned()),
+        }
+    }
+    all
+}
+
+#[test]
+fn the_compose_file_is_read_by_compose_and_gives_no_more_than_the_page_says() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/compose.yaml");
+    let file = file.to_str().unwrap();
+    let ways: [&[&str]; 2] = [&["docker", "compose"], &["docker-compose"]];
+    let Some(way) = ways.into_iter().find(|way| {
+        let found = Command::new(way[0]).args(&way[1..]).arg("version").output();
+        found.is_ok_and(|output| output.status.success())
+    }) else {
+        println!(
+            "LEFT OUT: neither `docker compose` nor docker-compose is here: docker/compose.yaml was not read"
+        );
+        return;
+    };
+    let output = Command::new(way[0]).args(&way[1..]).args(["-f", file, "config"]).output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let services = services(&printed);
+    assert_eq!(
+        services.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+        ["shop", "vault"],
+        "{printed}"
+    );
+    for (name, lines) in &services {
+        let run = if name == "shop" { SOURCE } else { SINK };
+        let has = |text: &str| lines.iter().any(|line| line.replace(['"', '\''], "") == text);
+        // What docs/container.md gives to `docker run`, and nothing beside it.
+        let mut capabilities = Vec::new();
+        for (option, value) in run.split_whitespace().zip(run.split_whitespace().skip(1)) {
+            match option {
+                "--cap-add" => capabilities.push(value),
+                "--user" => assert!(has(&format!("user: {value}")), "{name}: {option} {value}: {lines:?}"),
+                "--cap-drop" | "--security-opt" | "--tmpfs" => {
+                    let value = value.replace("no-new-privileges:true", "no-new-privileges");
+                    assert!(has(&format!("- {value}")), "{name}: {option} {value}: {lines:?}");
+                }
+                _ => {}
+            }
+        }
+        assert!(has("read_only: true"), "{name}: {lines:?}");
+        let given = lines.iter().position(|line| line == "cap_add:");
+        let given: Vec<&str> = given.map_or_else(Vec::new, |at| {
+            lines[at + 1..].iter().map_while(|line| line.strip_prefix("- ")).collect()
+        });
+        assert_eq!(given, capabilities, "{name}");
+    }
+}

@@ -30,6 +30,7 @@ mod mail;
 mod mariadb;
 mod operations;
 mod page;
+mod quick_start;
 mod recipes;
 mod rounds;
 mod service;

@@ -13,6 +13,10 @@ pub struct SourceInitArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become part of the help text")]
     pub schedule: ScheduleArgs,
+    /// Make a new, empty home although this host had one: only where that is gone for good, and not merely unmounted.
+    /// Lineage and sequence go on
+    #[arg(long)]
+    pub new_home: bool,
     /// Show what would be changed, with the content of every file; change nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -29,6 +33,9 @@ pub struct SinkInitArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would become part of the help text")]
     pub schedule: ScheduleArgs,
+    /// Make a new, empty store although this host had one: only where that is gone for good, and not merely unmounted
+    #[arg(long)]
+    pub new_home: bool,
     /// Show what would be changed, with the content of every file; change nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -41,7 +48,7 @@ pub struct ScheduleArgs {
     /// the configuration in its usual place
     #[arg(long, value_enum)]
     pub schedule: Option<Schedule>,
-    /// Replace units or a cron file that somebody changed; the old one is kept beside as FILE.old
+    /// Replace units or a cron file that somebody changed; the old one is kept in `replaced/` of the state folder
     #[arg(long)]
     pub force: bool,
     /// Write units or the cron file below this folder instead of /, and start nothing: for images

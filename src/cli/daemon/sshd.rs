@@ -18,7 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::log;
 use crate::{
-    cli::{Context, args::SourceDaemonArgs, authorize, host, show},
+    cli::{Context, args::SourceDaemonArgs, authorize, host},
     config::Config,
     gate::keys::{Binding, PublicKey, To},
     manifest::Channel,
@@ -41,14 +41,19 @@ pub(super) struct Sshd {
     program: PathBuf,
     config: PathBuf,
     files: [(Channel, PathBuf); 2],
-    worker: Option<Worker>,
+    worker: Option<(Worker, log::Voice)>,
     down: Option<(Timestamp, Timestamp)>,
     hello: String,
 }
 
 impl Sshd {
     /// Makes the host key if there is none, and writes configuration and keys.
-    pub(super) fn prepare(args: &SourceDaemonArgs, config: &Config, state: &Path) -> Result<Self, String> {
+    pub(super) fn prepare(
+        context: &Context,
+        args: &SourceDaemonArgs,
+        config: &Config,
+        state: &Path,
+    ) -> Result<Self, String> {
         if !users::is_root() {
             return Err(
                 "an ssh server for two transport users must be root's: leave --ssh out, or run this as root"
@@ -71,7 +76,7 @@ impl Sshd {
             down: None,
             hello: format!("ssh: port {}, host key {fingerprint}", args.ssh_port),
         };
-        let users = sshd.reload(config)?;
+        let users = sshd.reload(context, config)?;
         let failed = |e: sys::Error| e.to_string();
         Dir::create_all(EMPTY, 0o755).map_err(failed)?;
         let text = configuration(args.ssh_port, &host_key, &users);
@@ -81,7 +86,7 @@ impl Sshd {
     }
 
     /// Lets in those whose keys are in the files now, and nobody else. The transport users.
-    pub(super) fn reload(&self, config: &Config) -> Result<Vec<String>, String> {
+    pub(super) fn reload(&self, context: &Context, config: &Config) -> Result<Vec<String>, String> {
         let section = config.source().map_err(|e| e.to_string())?;
         let mut users = Vec::new();
         for (channel, home) in source::channels(section) {
@@ -95,7 +100,7 @@ impl Sshd {
                 ));
             }
             let file = self.files.iter().find(|(of, _)| *of == channel).map(|(_, file)| file);
-            let lines = file.map_or_else(|| Ok(String::new()), |file| lines(file, channel))?;
+            let lines = file.map_or_else(|| Ok(String::new()), |file| lines(context, file, channel))?;
             let folder = Dir::create_all(home.join(".ssh"), 0o755).map_err(|e| e.to_string())?;
             durable::write_file(&folder, KEYS, lines.as_bytes(), 0o644).map_err(|e| e.to_string())?;
             users.push(user.name);
@@ -105,7 +110,7 @@ impl Sshd {
 
     /// Starts it when it is not there. Since when it is down.
     pub(super) fn keep_up(&mut self, context: &Context, now: Timestamp) -> Option<Timestamp> {
-        if let Some(worker) = &mut self.worker {
+        if let Some((worker, _)) = &mut self.worker {
             let code = match worker.ended() {
                 Ok(None) => {
                     let since = self.down.filter(|(_, last)| now.duration_since(*last) < AGAIN);
@@ -115,7 +120,9 @@ impl Sshd {
                 Ok(Some(code)) => format!("exit code {code}"),
                 Err(e) => e.to_string(),
             };
-            self.worker = None;
+            if let Some((_, voice)) = self.worker.take() {
+                voice.end();
+            }
             log::line(context, now, &format!("ssh: the server ended: {code}; it is started again"));
             let since = self.down.map_or(now, |(since, _)| since);
             self.down = Some((since, now));
@@ -125,12 +132,12 @@ impl Sshd {
             _ => {}
         }
         let args: Vec<OsString> = vec!["-D".into(), "-e".into(), "-f".into(), self.config.clone().into()];
-        match Worker::start(&self.program, &args, b"") {
-            Ok(worker) => {
-                self.worker = Some(worker);
+        match Worker::start_heard(&self.program, &args, b"") {
+            Ok((worker, said)) => {
+                self.worker = Some((worker, log::Voice::new(context.json, "sshd".to_owned(), said)));
                 log::line(context, now, &self.hello);
             }
-            Err(e) => show::talk(&format!("error: sshd cannot be started: {e}")),
+            Err(e) => log::trouble(context, &format!("error: sshd cannot be started: {e}")),
         }
         // Until it has stayed for a while it counts as down.
         let since = self.down.map_or(now, |(since, _)| since);
@@ -145,9 +152,10 @@ impl Sshd {
 
     /// Ends it; a session that sends is ended with it, and goes on with the next one of the sink.
     pub(super) fn end(self) {
-        if let Some(worker) = &self.worker {
+        if let Some((worker, voice)) = self.worker {
             worker.stop();
             worker.kill();
+            voice.end();
         }
     }
 }
@@ -180,7 +188,7 @@ fn configuration(port: u16, host_key: &Path, users: &[String]) -> String {
 }
 
 /// The lines for the keys of a file, each bound to the gate of its channel. No file is no key.
-fn lines(file: &Path, channel: Channel) -> Result<String, String> {
+fn lines(context: &Context, file: &Path, channel: Channel) -> Result<String, String> {
     let shown = sys::show(file.as_os_str().as_encoded_bytes());
     let (Some(folder), Some(name)) = (file.parent(), file.file_name()) else {
         return Err(format!("{shown} is no file"));
@@ -188,7 +196,7 @@ fn lines(file: &Path, channel: Channel) -> Result<String, String> {
     // What is mounted may be a link, as Kubernetes makes them.
     let bytes = match std::fs::metadata(file) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            show::talk(&format!("warning: {shown} is not there: no sink is let in to {channel}"));
+            log::trouble(context, &format!("warning: {shown} is not there: no sink is let in to {channel}"));
             return Ok(String::new());
         }
         Err(e) => return Err(format!("{shown}: {e}")),
@@ -196,7 +204,7 @@ fn lines(file: &Path, channel: Channel) -> Result<String, String> {
         Ok(_) => std::fs::read(folder.join(name)).map_err(|e| format!("{shown}: {e}"))?,
     };
     let text = String::from_utf8(bytes).map_err(|_| format!("{shown} is not UTF-8"))?;
-    let handover = authorize::own_path()?;
+    let handover = authorize::trusted_path()?;
     let mut all = String::new();
     for (number, line) in text.lines().enumerate() {
         if line.trim().is_empty() || line.trim_start().starts_with('#') {
@@ -212,7 +220,7 @@ fn lines(file: &Path, channel: Channel) -> Result<String, String> {
 }
 
 /// Where nobody listens to the log, as in a container, what the gates say is printed here.
-pub(super) fn print_what_gates_say() {
+pub(super) fn print_what_gates_say(context: &Context) {
     let socket = Path::new(syslog::SOCKET);
     if socket.exists() {
         return;
@@ -222,20 +230,21 @@ pub(super) fn print_what_gates_say() {
         std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o666))?;
         Ok(log)
     });
-    let log = match listening {
+    let json = context.json;
+    let socket = match listening {
         Ok(log) => log,
         Err(e) => {
-            return show::talk(&format!(
-                "warning: what gates refuse is told to the sink alone: /dev/log: {e}"
-            ));
+            let text = format!("warning: what gates refuse is told to the sink alone: /dev/log: {e}");
+            return log::trouble(context, &text);
         }
     };
     std::thread::spawn(move || {
         let mut bytes = [0; 2048];
-        while let Ok(count) = log.recv(&mut bytes) {
-            let text = sys::show(&bytes[..count]);
+        while let Ok(count) = socket.recv(&mut bytes) {
+            let said = &bytes[..count];
             // Without the number of the priority.
-            show::data(text.split_once('>').map_or(text.as_str(), |(_, rest)| rest));
+            let start = said.iter().position(|byte| *byte == b'>').map_or(0, |at| at + 1);
+            log::heard(json, "gate", &said[start..]);
         }
     });
 }

@@ -6,7 +6,7 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use super::{Role, log};
 use crate::{
-    cli::{Context, show},
+    cli::Context,
     daemon::{Job, Last, Note, Skipped, Timing, note},
     report::Exit,
     sys::worker::Worker,
@@ -25,7 +25,7 @@ pub(super) struct Task {
     /// What it does, as `run`.
     pub(super) action: &'static str,
     pub(super) job: Job,
-    worker: Option<Worker>,
+    worker: Option<(Worker, Option<log::Voice>)>,
     run: note::Run,
     /// It was said that another run is at work.
     said_busy: bool,
@@ -44,6 +44,7 @@ pub(super) fn start(action: &str, timing: Timing, last: Last, now: Timestamp) ->
 
 impl Task {
     pub(super) fn new(
+        context: &Context,
         role: Role,
         action: &'static str,
         timing: Timing,
@@ -53,10 +54,9 @@ impl Task {
         let run = note.job(action).clone();
         let job = start(action, timing, run.last(), now);
         if run.last() == Last::Cut && action != WATCH {
-            show::talk(&format!(
-                "note: the last run of `handover {}` was cut: it is gone on with",
-                role.name()
-            ));
+            let text =
+                format!("note: the last run of `handover {}` was cut: it is gone on with", role.name());
+            log::trouble(context, &text);
         }
         Self { action, job, worker: None, run, said_busy: false }
     }
@@ -78,29 +78,35 @@ impl Task {
         args.extend([role.name().into(), self.action.into()]);
         // By this path also after an upgrade has put another file in its place.
         let program = std::env::current_exe().map(|path| still_there(path, std::env::args_os().next()));
-        match program.and_then(|program| Worker::start(&program, &args, config)) {
-            Ok(worker) => self.worker = Some(worker),
+        let called = format!("{} {}", role.name(), self.action);
+        let begun = program.and_then(|program| {
+            if !context.json {
+                return Ok((Worker::start(&program, &args, config)?, None));
+            }
+            let (worker, said) = Worker::start_heard(&program, &args, config)?;
+            Ok((worker, Some(log::Voice::new(true, called.clone(), said))))
+        });
+        match begun {
+            Ok(begun) => self.worker = Some(begun),
             Err(e) => {
-                show::talk(&format!(
-                    "error: `handover {} {}` cannot be started: {e}",
-                    role.name(),
-                    self.action
-                ));
+                log::trouble(context, &format!("error: `handover {called}` cannot be started: {e}"));
                 (self.run.ended, self.run.code) = (Some(now), Some(Exit::Internal.code().into()));
             }
         }
     }
 
     /// How its run ended, if it has just ended.
-    pub(super) fn ended(&mut self) -> Option<i32> {
-        let code = match self.worker.as_mut()?.ended() {
+    pub(super) fn ended(&mut self, context: &Context) -> Option<i32> {
+        let code = match self.worker.as_mut()?.0.ended() {
             Ok(code) => code?,
             Err(e) => {
-                show::talk(&format!("error: a run is lost: {e}"));
+                log::trouble(context, &format!("error: a run is lost: {e}"));
                 Exit::Internal.code().into()
             }
         };
-        self.worker = None;
+        if let Some((_, Some(voice))) = self.worker.take() {
+            voice.end();
+        }
         Some(code)
     }
 
@@ -156,11 +162,11 @@ impl Task {
     }
 
     pub(super) fn stop(&self) {
-        self.worker.iter().for_each(Worker::stop);
+        self.worker.iter().for_each(|(worker, _)| worker.stop());
     }
 
     pub(super) fn kill(&self) {
-        self.worker.iter().for_each(Worker::kill);
+        self.worker.iter().for_each(|(worker, _)| worker.kill());
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) fn check(doctor: &mut Doctor, config: &Config, sink: &config::Sink) {
             Err(e) => doctor.error(
                 "store",
                 e.to_string(),
-                &format!("mount its disk; a new one is made by `handover {role} init`"),
+                &format!("mount its disk; only where it is gone for good: `handover {role} init --new-home`"),
             ),
         },
         Ok(false) => doctor.error("store", "it was never made", &format!("handover {role} init")),

@@ -11,7 +11,7 @@ use crate::{
     config::{self, Config, ElementKind},
     manifest::Channel,
     source,
-    store::handover_point::HandoverPoint,
+    store::{self, handover_point::HandoverPoint},
     sys::{self, Dir, accounts, program, room::Room, users},
 };
 
@@ -30,7 +30,7 @@ pub(super) fn check(doctor: &mut Doctor, config: &Config, source: &config::Sourc
             Channel::Data => check.to_owned(),
             Channel::Logs => format!("{check} of the logs"),
         };
-        match HandoverPoint::open(home, channel) {
+        match HandoverPoint::open_known(home, channel, &config.state.join("source")) {
             Ok(point) => {
                 doctor.ok(called("home"), format!("{}: owners, modes, one file system", shown(home)));
                 transport_user(doctor, channel, home, point.transport_user().0);
@@ -39,6 +39,9 @@ pub(super) fn check(doctor: &mut Doctor, config: &Config, source: &config::Sourc
                         (point.waiting().map(|l| l.items.len()), point.stored().map(|l| l.items.len()));
                     check_room(doctor, source, matches!((waiting, stored), (Ok(0), Ok(0))));
                 }
+            }
+            Err(e @ store::Error::HomeGone { .. }) => {
+                doctor.error(called("home"), e.to_string(), store::Error::HOME_GONE);
             }
             Err(e) => doctor.error(called("home"), e.to_string(), "handover source init"),
         }

@@ -136,7 +136,7 @@ fn grant(
     let until = now.checked_add(time).map_err(|e| (Exit::Usage, e.to_string()))?;
     // sshd counts in seconds.
     let until = Timestamp::from_second(until.as_second()).map_err(|e| (Exit::Usage, e.to_string()))?;
-    let handover = authorize::own_path().map_err(|e| configuration(&e))?;
+    let handover = authorize::trusted_path().map_err(|e| configuration(&e))?;
     let binding = Binding {
         handover,
         to: To::Restore(Until::new(until, &sshd_version())),

@@ -10,13 +10,14 @@ use super::{
 use crate::{
     app::unfinished::{self, Cut},
     config,
+    manifest::Channel,
     report::{Exit, Finding, Kind, exit_of, restore::Candidate},
     restore::{
         self,
         error::Error,
         held::{look, row},
     },
-    store::{ledger, places},
+    store::{handover_point::HandoverPoint, ledger, places},
     sys::{Dir, clock},
 };
 
@@ -36,7 +37,14 @@ pub(super) fn run(context: &Context, args: &ListArgs) -> Result<Exit, Exit> {
         let place = config.restore.home.join(places::RESTORE);
         let (mut catch, _) = match &args.from {
             Some(from) => look(Some(from), &Dir::open("/")?)?,
-            None => look(None, &Dir::open(place)?)?,
+            None => {
+                HandoverPoint::check_known(
+                    &config.restore.home,
+                    Channel::Data,
+                    &config.state.join("source"),
+                )?;
+                look(None, &Dir::open(place)?)?
+            }
         };
         let mut findings = Vec::new();
         for candidate in &mut catch.candidates {

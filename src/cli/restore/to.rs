@@ -20,7 +20,7 @@ use crate::{
         below::{self, Ask, Below},
         pick::Wish,
     },
-    store::{ledger, places},
+    store::{handover_point::HandoverPoint, ledger, places},
     sys::{Dir, progress::Progress},
 };
 
@@ -87,6 +87,8 @@ fn looked(config: Option<&Config>) -> Result<Vec<PathBuf>, Exit> {
     config.source().map_err(|e| {
         fail(Exit::Configuration, &format!("{e}\nor name where the generation is: --from DIR"))
     })?;
+    let known = HandoverPoint::check_known(&config.restore.home, Channel::Data, &config.state.join("source"));
+    known.map_err(|e| super::super::source::refuse(&e))?;
     Ok([places::RESTORE, places::STORE].map(|place| config.restore.home.join(place)).to_vec())
 }
 

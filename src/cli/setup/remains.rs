@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Steps;
 use crate::{
-    cli::{Context, authorize, host, show},
+    cli::{authorize, host},
     config::{self, SinkRole},
     gate::keys::PublicKey,
     manifest::Channel,
@@ -15,9 +16,9 @@ use crate::{
 const HOST_KEY: &str = "/etc/ssh/ssh_host_ed25519_key.pub";
 
 /// Of a source: whom it lets in, and how the sink comes to know it. Nothing where a sink is let in already.
-pub(super) fn of_source(context: &Context, source: &config::Source) {
+pub(super) fn of_source(steps: &mut Steps<'_>, source: &config::Source) {
     for (channel, home) in channels(source) {
-        if context.quiet || lets_in(channel, home) {
+        if steps.context.quiet || lets_in(channel, home) {
             continue;
         }
         let (sink, more) = match channel {
@@ -36,7 +37,7 @@ pub(super) fn of_source(context: &Context, source: &config::Source) {
             "then on the backup host:".to_owned(),
             format!("  handover {sink} enroll {name} {} --fingerprint {fingerprint}", host()),
         ] {
-            show::talk(&line);
+            steps.next(&line);
         }
     }
 }
@@ -50,8 +51,8 @@ fn lets_in(channel: Channel, home: &Path) -> bool {
 }
 
 /// Of a sink: the line for each source, and how sources are enrolled.
-pub(super) fn of_sink(context: &Context, sink: &config::Sink, keys: &[PathBuf]) {
-    if context.quiet {
+pub(super) fn of_sink(steps: &mut Steps<'_>, sink: &config::Sink, keys: &[PathBuf]) {
+    if steps.context.quiet {
         return;
     }
     let channel = match sink.role {
@@ -61,8 +62,8 @@ pub(super) fn of_sink(context: &Context, sink: &config::Sink, keys: &[PathBuf]) 
     for identity in keys {
         // In a dry run there may be none.
         let Ok(public) = key::public(identity) else { continue };
-        show::talk("on each source, as root:");
-        show::data(&format!(
+        steps.next("on each source, as root:");
+        steps.next_line(&format!(
             "echo '{}' | handover source authorize{channel} -",
             sys::show(public.as_bytes())
         ));
@@ -70,12 +71,12 @@ pub(super) fn of_sink(context: &Context, sink: &config::Sink, keys: &[PathBuf]) 
     if keys.is_empty() {
         return;
     }
-    show::talk(&format!(
+    steps.next(&format!(
         "then here, for each source, with what `ssh-keygen -lf {HOST_KEY}` shows there:\n  handover {} enroll NAME HOST --fingerprint SHA256:…",
         sink.role
     ));
     if sink.role == SinkRole::Data {
-        show::talk(
+        steps.next(
             "it delivers backups by another key, which a host grants when it is needed: `handover sink deliver NAME --show-key`",
         );
     }

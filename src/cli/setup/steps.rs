@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use serde::Serialize;
+
 use crate::{
-    cli::{Context, show},
+    cli::{Context, fail, show},
     report::Exit,
     sys::{self, Dir, accounts, durable, users},
 };
@@ -19,21 +21,41 @@ pub(in crate::cli) fn of_system(e: &sys::Error) -> Failed {
     (if e.is_storage() { Exit::Storage } else { Exit::Configuration }, e.to_string())
 }
 
-/// Says what is done, or would be.
+/// What `init` did, or would do, for programs.
+#[derive(Debug, Default, Serialize)]
+struct Done {
+    /// What was changed, or would be.
+    changes: Vec<String>,
+    /// The lines of the files that would be written, in a dry run.
+    details: Vec<String>,
+    /// What was not done, and somebody should know.
+    notes: Vec<String>,
+    /// What remains to be done on the other side: texts, and lines to be typed there.
+    next: Vec<String>,
+    dry_run: bool,
+    exit: Option<Exit>,
+    /// Why it ended before its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// Says what is done, or would be; with `--json` once, at the end.
 pub(in crate::cli) struct Steps<'a> {
     pub(super) context: &'a Context,
     pub(in crate::cli) dry_run: bool,
-    any: bool,
+    done: Done,
 }
 
 impl<'a> Steps<'a> {
     pub(super) fn new(context: &'a Context, dry_run: bool) -> Self {
-        Self { context, dry_run, any: false }
+        let done = Done { dry_run, ..Done::default() };
+        Self { context, dry_run, done }
     }
 
     pub(in crate::cli) fn say(&mut self, text: &dyn std::fmt::Display) {
-        self.any = true;
-        if self.dry_run {
+        self.done.changes.push(text.to_string());
+        if self.context.json {
+        } else if self.dry_run {
             show::talk(&format!("would {text}"));
         } else if !self.context.quiet {
             show::talk(&text.to_string());
@@ -41,24 +63,65 @@ impl<'a> Steps<'a> {
     }
 
     /// Lines that belong to what was just said, for those who only look.
-    pub(in crate::cli) fn detail(&self, lines: &[String]) {
+    pub(in crate::cli) fn detail(&mut self, lines: &[String]) {
         if self.dry_run {
+            self.lines(lines);
+        }
+    }
+
+    /// Lines that belong to what was just said.
+    pub(in crate::cli) fn lines(&mut self, lines: &[String]) {
+        self.done.details.extend_from_slice(lines);
+        if !self.context.json {
             lines.iter().for_each(|line| show::talk(line));
         }
     }
 
     /// Something that is not done here, and that somebody should know.
-    pub(in crate::cli) fn note(&self, text: &str) {
-        if !self.context.quiet {
+    pub(in crate::cli) fn note(&mut self, text: &str) {
+        self.done.notes.push(text.to_owned());
+        if !self.context.quiet && !self.context.json {
             show::talk(&format!("note: {text}"));
         }
     }
 
-    pub(super) fn end(&self, nothing: &str) -> Exit {
-        if !self.any && !self.context.quiet {
+    /// That there was nothing to do, if so.
+    pub(super) fn settle(&self, nothing: &str) {
+        if self.done.changes.is_empty() && !self.context.quiet && !self.context.json {
             show::talk(nothing);
         }
-        Exit::Ok
+    }
+
+    /// What remains to be done elsewhere.
+    pub(super) fn next(&mut self, text: &str) {
+        self.done.next.push(text.to_owned());
+        if !self.context.json {
+            show::talk(text);
+        }
+    }
+
+    /// The same of a line that is carried over as it is.
+    pub(super) fn next_line(&mut self, line: &str) {
+        self.done.next.push(line.to_owned());
+        if !self.context.json {
+            show::data(line);
+        }
+    }
+
+    /// How it ended.
+    pub(super) fn end(mut self, result: Result<(), Failed>) -> Exit {
+        let exit = match result {
+            Ok(()) => Exit::Ok,
+            Err((exit, text)) => {
+                self.done.error = Some(text.clone());
+                fail(exit, &text)
+            }
+        };
+        self.done.exit = Some(exit);
+        if self.context.json {
+            show::json(&self.done);
+        }
+        exit
     }
 
     /// The user: the one that was named, or the usual one where the home is the usual one. `None` leaves all to whoever

@@ -113,8 +113,10 @@ pub(super) fn list(
 fn ls(context: &Context, sink: &Sink<'_>, name: &Name, id: &Which, path: Option<&Path>) -> Outcome {
     let (store, id) = which(sink, name, id)?;
     let wanted = path.map(|p| p.as_os_str().as_encoded_bytes().to_vec()).unwrap_or_default();
-    let wanted = wanted.strip_prefix(b"/").unwrap_or(&wanted).to_vec();
+    let wanted = wanted.strip_prefix(b"/").unwrap_or(&wanted);
+    let wanted = wanted[..wanted.iter().rposition(|b| *b != b'/').map_or(0, |last| last + 1)].to_vec();
     let mut rows = Vec::new();
+    let mut found = wanted.is_empty();
     let listed = query::each(&store, &id, &mut |entry| {
         let below =
             entry.path.iter().position(|b| *b == b'/').map_or(&b""[..], |slash| &entry.path[slash + 1..]);
@@ -122,6 +124,7 @@ fn ls(context: &Context, sink: &Sink<'_>, name: &Name, id: &Which, path: Option<
             path.strip_prefix(wanted.as_slice()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
         };
         if wanted.is_empty() || within(&entry.path) || within(below) {
+            found = true;
             let row = entry_row(&entry);
             if context.json {
                 rows.push(row);
@@ -136,6 +139,13 @@ fn ls(context: &Context, sink: &Sink<'_>, name: &Name, id: &Which, path: Option<
         }
     });
     listed.map_err(|e| query_failed(sink, &e))?;
+    if !found {
+        let (shown, role) = (sys::show(&wanted), sink.config.role);
+        let text = format!(
+            "{id} has no {shown}: see `handover {role} ls {name} {id}`, or `handover {role} find {name} PATTERN`"
+        );
+        return Err(fail(Exit::Usage, &text));
+    }
     Ok(if context.json { show::json(&rows) } else { Exit::Ok })
 }
 

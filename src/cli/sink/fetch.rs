@@ -35,7 +35,9 @@ pub(in crate::cli) fn connect(
         Place::Path(home) => {
             let gate = Gate::open(home).map_err(|e| remote::Error::Access {
                 why: format!("its gate cannot be opened: {e}"),
-                fix: "on the source, run `handover source init`, then `handover source run`".to_owned(),
+                fix: "on the source, mount the disk of its home; where there never was one: `handover source init`, then \
+                      `handover source run`"
+                    .to_owned(),
             })?;
             Ok(Box::new(Folder::new(Box::new(gate), tools.clone())))
         }
@@ -73,15 +75,6 @@ pub(super) fn fetch(context: &Context, config: &Config, sink: &Sink<'_>, args: &
         fail(Exit::Configuration, &e)
     })?;
     let role = sink.config.role;
-    if sink.config.sources.is_empty() {
-        return Err(fail(
-            Exit::Configuration,
-            &format!(
-                "there is nothing to fetch from: add a source with `handover {role} enroll NAME HOST`, or {} with path",
-                role.source_header()
-            ),
-        ));
-    }
     let sources: Vec<_> =
         sink.named(&args.names)?.into_iter().map(|s| (s, Arc::new(Progress::default()))).collect();
     let named = sources.iter().map(|(s, progress)| (s.name.to_string(), Arc::clone(progress))).collect();
@@ -129,7 +122,7 @@ fn scopes(report: &SinkRun) -> Vec<Scope<'_>> {
         generation: source.stored.last().map(|stored| stored.id.as_str()),
         looked: looked(source.complete),
     });
-    let opened = !report.sources.is_empty();
+    let opened = !report.sources.is_empty() || exit_of(&report.findings) == Exit::Ok;
     let store = Scope { name: "store", findings: &report.findings, generation: None, looked: looked(opened) };
     of_sources.chain([store]).collect()
 }
@@ -145,6 +138,9 @@ fn tell(context: &Context, role: SinkRole, report: &SinkRun, dry_run: bool) {
             continue;
         }
         show::findings(&source.name, &source.findings, context.quiet);
+    }
+    if !context.quiet && report.sources.is_empty() && report.exit == Exit::Ok {
+        show::talk(&run::nothing_configured(role));
     }
     if context.quiet || dry_run || !show::is_terminal() {
         return;
@@ -164,7 +160,9 @@ fn tell(context: &Context, role: SinkRole, report: &SinkRun, dry_run: bool) {
         })
     });
     let rows: Vec<_> = rows.collect();
-    if rows.is_empty() {
+    if report.sources.is_empty() {
+        // Said already.
+    } else if rows.is_empty() {
         show::talk("nothing new was offered");
     } else {
         show::talk(&show::table(

@@ -6,11 +6,15 @@ use serde::Serialize;
 
 use super::{Outcome, Sink};
 use crate::{
-    cli::{Context, args::RenameArgs, authorize, fail, show},
+    cli::{Context, args::RenameArgs, authorize, enroll::failed as of_file, fail, show},
     config::Config,
     report::Exit,
-    sink::{enroll, status},
-    store,
+    sink::{
+        enroll,
+        rename::{self, Standing},
+        run, status,
+    },
+    store::sink_store::SinkStore,
     sys::{self, Dir, child, name::Name, users},
 };
 
@@ -23,12 +27,22 @@ struct Renamed<'a> {
     dry_run: bool,
 }
 
-/// Renames: every step can be cut and typed again.
+/// Renames: what is meant is noted in the store, then the configuration is written, and then the folders follow. Every step
+/// can be cut; what opens the store next, or the same line typed again, goes on.
 pub(super) fn run(context: &Context, config: &Config, sink: &Sink<'_>, args: &RenameArgs) -> Outcome {
     let failed = |e: &dyn std::fmt::Display| fail(Exit::Configuration, e);
+    if args.old == args.new {
+        return Err(fail(Exit::Usage, &format!("it is called {} already: nothing was changed", args.old)));
+    }
     let written = std::fs::read_to_string(&config.file).map_err(|e| failed(&e))?;
     let text = enroll::renamed(&written, sink.config.role, &args.old, &args.new).map_err(|e| failed(&e))?;
-    let moves = folders(context, sink, args)?;
+    let owner = Dir::open(&sink.config.home).and_then(|home| home.stat_self()).map_or(0, |stat| stat.st_uid);
+    let as_owner = owner != 0 && users::is_root();
+    let folders = |names: &[Name]| {
+        if as_owner { by_owner(context, sink, args, owner) } else { by_us(sink, args, names) }
+    };
+    let mut names: Vec<Name> = sink.config.sources.iter().map(|source| source.name.clone()).collect();
+    let moves = folders(&names)?;
     if args.only_folders {
         return Ok(Exit::Ok);
     }
@@ -37,34 +51,77 @@ pub(super) fn run(context: &Context, config: &Config, sink: &Sink<'_>, args: &Re
         return Err(fail(Exit::Usage, &text));
     }
     if let Some(text) = text.as_ref().filter(|_| !args.dry_run) {
-        enroll::write(&config.file, text).map_err(|e| failed(&e))?;
+        enroll::write(&config.file, text).map_err(|e| {
+            let (exit, text) = of_file(&e);
+            fail(exit, &text)
+        })?;
+        names.iter_mut().filter(|name| **name == args.old).for_each(|name| name.clone_from(&args.new));
+        if moves {
+            folders(&names)?;
+        }
     }
     tell(context, config, sink, args, (moves, text.is_some()));
     Ok(Exit::Ok)
 }
 
-/// The folders of the store, as their owner; true if there is anything to move.
-fn folders(context: &Context, sink: &Sink<'_>, args: &RenameArgs) -> Result<bool, Exit> {
-    let owner = Dir::open(&sink.config.home).and_then(|home| home.stat_self()).map_or(0, |stat| stat.st_uid);
-    if owner != 0 && users::is_root() && !args.dry_run {
-        let there = sys::Dir::open(sink.config.home.join(store::places::STORE))
-            .is_ok_and(|dir| dir.stat_if_any(args.old.as_str()).is_ok_and(|stat| stat.is_some()));
-        as_owner(context, sink, args, owner)?;
-        return Ok(there);
+/// What is kept, as far as the configuration with these names is: it is noted what is meant, or moved. True if there is, or
+/// was, anything to move.
+fn by_us(sink: &Sink<'_>, args: &RenameArgs, names: &[Name]) -> Result<bool, Exit> {
+    let role = sink.config.role;
+    let (store, state) = run::open_store(sink.config, &sink.state).map_err(|e| sink.refuse(&e))?;
+    let earlier =
+        if args.dry_run { Ok(Standing::Nothing) } else { rename::settle(&store, role, names, &state) };
+    let earlier = match earlier.map_err(|e| sink.refuse(&e))? {
+        Standing::Busy(who) => return Err(busy(&args.old, &who)),
+        Standing::Finished(old, new) => (old, new) == (args.old.clone(), args.new.clone()),
+        Standing::Nothing | Standing::Waits => false,
+    };
+    let any = {
+        let locks = [&args.old, &args.new].map(|name| sink.lock(&state, name, "rename"));
+        if let Some(Err(exit)) = locks.iter().find(|lock| lock.is_err()) {
+            return Err(*exit);
+        }
+        let any = if args.dry_run {
+            store.rename_source(&args.old, &args.new, true)
+        } else {
+            rename::begin(&store, &args.old, &args.new)
+        };
+        any.map_err(|e| sink.refuse(&e))?
+    };
+    if !args.dry_run
+        && let Standing::Busy(who) =
+            rename::settle(&store, role, names, &state).map_err(|e| sink.refuse(&e))?
+    {
+        return Err(busy(&args.old, &who));
     }
-    let (store, state) = sink.open()?;
-    let _locks = [&args.old, &args.new].map(|name| sink.lock(&state, name, "rename"));
-    if let Some(Err(exit)) = _locks.iter().find(|lock| lock.is_err()) {
-        return Err(*exit);
-    }
-    let moved = store.rename_source(&args.old, &args.new, args.dry_run).map_err(|e| sink.refuse(&e))?;
-    if !args.dry_run {
-        status::rename(&state, args.old.as_str(), args.new.as_str()).map_err(|e| sink.refuse(&e.into()))?;
-    }
-    Ok(moved)
+    Ok(any || earlier)
 }
 
-/// By this program as that user: root makes nothing in a folder that is another's.
+fn busy(name: &Name, who: &str) -> Exit {
+    fail(
+        Exit::Busy,
+        &format!("{name}: another run holds the lock: {who}\n  -> type the same line again after it"),
+    )
+}
+
+/// The same by this program as the owner of the store: root makes nothing in a folder that is another's.
+fn by_owner(context: &Context, sink: &Sink<'_>, args: &RenameArgs, owner: u32) -> Result<bool, Exit> {
+    run::check_store(sink.config, &sink.state).map_err(|e| sink.refuse(&e))?;
+    let look = || {
+        let store = SinkStore::look(&sink.config.home, None)?;
+        if args.dry_run {
+            return store.rename_source(&args.old, &args.new, true);
+        }
+        let meant = store.renaming()? == Some((args.old.clone(), args.new.clone()));
+        Ok(meant || store.holds(&args.old)?)
+    };
+    let any = look().map_err(|e| sink.refuse(&e))?;
+    if any && !args.dry_run {
+        as_owner(context, sink, args, owner)?;
+    }
+    Ok(any)
+}
+
 fn as_owner(context: &Context, sink: &Sink<'_>, args: &RenameArgs, owner: u32) -> Result<(), Exit> {
     let failed = |e: &dyn std::fmt::Display| fail(Exit::Configuration, e);
     let Some(user) = users::find_id(owner).map_err(|e| failed(&e))? else {

@@ -32,6 +32,8 @@ use crate::{
 pub(super) struct Heal {
     /// A folder with copies of generations.
     pub(super) from: Option<PathBuf>,
+    /// Only say what would be put back.
+    pub(super) dry_run: bool,
 }
 
 /// Of one source, or of all. What is damaged is an alarm, and its end too.
@@ -88,8 +90,11 @@ struct Verified {
     files: u64,
     bytes: u64,
     whole: bool,
-    /// Files that were put back.
+    /// Files that were put back, or would be.
     healed: u64,
+    /// That nothing was changed: only what would be.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    dry_run: bool,
     /// Why its source could not help.
     #[serde(skip_serializing_if = "Option::is_none")]
     source_said: Option<String>,
@@ -108,6 +113,7 @@ fn verified(source: &str, id: &str, report: &VerifyReport, next: impl FnOnce() -
         bytes: report.bytes,
         whole: report.is_whole(),
         healed: 0,
+        dry_run: false,
         source_said: None,
         damaged: bad.chain(extra).collect(),
         next: (!report.is_whole()).then(next),
@@ -121,15 +127,25 @@ fn exit_of(all: &[Verified]) -> Exit {
 fn tell(context: &Context, all: &[Verified]) {
     for one in all {
         let state = if one.whole { "whole" } else { "DAMAGED" };
-        let text =
-            format!("{} {}: {state}, {} files, {}", one.source, one.id, one.files, show::size(one.bytes));
+        let text = format!(
+            "{} {}: {state}, {}, {}",
+            one.source,
+            one.id,
+            show::files(one.files),
+            show::size(one.bytes)
+        );
         if !one.whole || !context.quiet {
             show::data(text.trim_start());
         }
-        match one.healed {
-            0 => {}
-            1 => show::data("  1 file was put back"),
-            files => show::data(&format!("  {files} files were put back")),
+        match (one.healed, one.dry_run) {
+            (0, false) => {}
+            (files, true) => show::data(&format!(
+                "  {} would be put back from here; its source would be asked for the rest",
+                show::files(files)
+            )),
+            (files, false) => {
+                show::data(&format!("  {} put back", show::count(files, "file was", "files were")));
+            }
         }
         one.source_said
             .iter()
@@ -193,12 +209,17 @@ fn one(
         };
         let next = || after_damage(sink.config.role, name);
         let seen = verified(name.as_str(), one.id().as_str(), &healed.report, next);
+<<<<<<< HEAD
         Ok(Verified { healed: healed.files, source_said, ..seen })
     };
     let mut all = Vec::new();
     // The newest first: it is the one that the source still has, and what it gets from there heals the others.
     for one in chosen.iter().rev() {
         all.push(look(one)?);
+=======
+        let dry_run = heal.is_some_and(|heal| heal.dry_run) && !healed.report.is_whole();
+        all.push(Verified { healed: healed.files, dry_run, source_said, ..seen });
+>>>>>>> main
     }
     // What one was given may be what an earlier one lacked.
     if heal.is_some() && all.iter().any(|one| one.healed > 0) {
@@ -216,6 +237,7 @@ fn one(
         bytes: 0,
         whole: false,
         healed: 0,
+        dry_run: false,
         source_said: None,
         damaged: vec![s.why.clone()],
         next: Some(
@@ -238,7 +260,12 @@ impl Heal {
     ) -> Result<(Healed, Option<String>), Exit> {
         let refuse = |e| sink.refuse(&e);
         let now = clock::now();
-        let mut healing = store.heal(one.id(), now, effort).map_err(refuse)?;
+        let mut healing = if self.dry_run {
+            store.heal_plan(one.id(), now, effort)
+        } else {
+            store.heal(one.id(), now, effort)
+        }
+        .map_err(refuse)?;
         if let Some(folder) = &self.from
             && !healing.missing().is_empty()
         {
@@ -253,7 +280,7 @@ impl Heal {
             }
         }
         let mut said = None;
-        if !healing.missing().is_empty() {
+        if !healing.missing().is_empty() && !self.dry_run {
             match ask_source(sink, store, (&mut healing, one), effort) {
                 Ok(()) if healing.missing().is_empty() => {}
                 Ok(()) => said = Some("what it has of this is damaged or gone too".to_owned()),
@@ -302,6 +329,10 @@ pub(super) fn path(context: &Context, role: SinkRole, path: &Path) -> Exit {
                 tell(context, &seen);
             }
             exit_of(&seen)
+        }
+        // That nothing is there is a mistake of who named it.
+        Err(store::Error::Sys(e)) if e.is_not_found() || e.errno() == Some(libc::ENOTDIR) => {
+            fail(Exit::Usage, &format!("{e}: name the folder of a generation"))
         }
         Err(e) => refuse(role, &e),
     }

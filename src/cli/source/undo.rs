@@ -64,7 +64,9 @@ impl<'a> At<'a> {
     fn locked(&self, what: &str) -> store::Result<Result<(HandoverPoint, lock::Lock), Exit>> {
         let state = Dir::create_all(self.state, 0o700)?;
         match lock::try_exclusive(&state.join("lock"), what)? {
-            lock::Attempt::Held(lock) => Ok(Ok((HandoverPoint::open(self.home, self.channel)?, lock))),
+            lock::Attempt::Held(lock) => {
+                Ok(Ok((HandoverPoint::open_known(self.home, self.channel, self.state)?, lock)))
+            }
             lock::Attempt::Busy(who) => {
                 Ok(Err(fail(Exit::Busy, &format!("another run holds the lock: {who}"))))
             }
@@ -75,8 +77,7 @@ impl<'a> At<'a> {
 fn ended(done: store::Result<Exit>) -> Exit {
     match done {
         Ok(exit) => exit,
-        Err(e) if e.is_storage() => fail(Exit::Storage, &e),
-        Err(e) => fail(Exit::Configuration, &e),
+        Err(e) => super::refuse(&e),
     }
 }
 

@@ -13,6 +13,7 @@ use crate::manifest::{BadManifest, Flaw, lines::Lines, names};
 pub struct Reader<R> {
     lines: Lines<R>,
     rules: Rules,
+    proven: bool,
     begun: bool,
     ended: bool,
 }
@@ -20,7 +21,14 @@ pub struct Reader<R> {
 impl<R: BufRead> Reader<R> {
     /// Reads within limits.
     pub fn new(input: R, limits: Limits) -> Self {
-        Self { lines: Lines::new(input, LINE), rules: Rules::new(limits), begun: false, ended: false }
+        let (lines, rules) = (Lines::new(input, LINE), Rules::new(limits));
+        Self { lines, rules, proven: false, begun: false, ended: false }
+    }
+
+    /// Reads what was read in full before, and is proven by its sha256 to be the same: neither spelling nor rules are
+    /// looked at again, and there are no [`Self::totals`].
+    pub fn proven(input: R) -> Self {
+        Self { proven: true, ..Self::new(input, Limits::NONE) }
     }
 
     /// What has been read so far.
@@ -39,6 +47,9 @@ impl<R: BufRead> Reader<R> {
             self.header()?;
         }
         let Some(text) = self.lines.next()? else { return Ok(None) };
+        if self.proven {
+            return line::read_proven(text).map(Some);
+        }
         let item = line::read(text)?;
         self.rules.admit(&item)?;
         Ok(Some(item))

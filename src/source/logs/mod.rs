@@ -87,7 +87,7 @@ fn is_full(delivery: &mut Delivery<'_>, config: &config::Logs, point: &HandoverP
         return Ok(false);
     }
     let text = format!(
-        "the Handover Point of the logs holds max_waiting = {} generations: no further one was made; the logs stay where they are, and are taken once there is room. What rotation removes until then is lost",
+        "the Handover Point of the logs holds its most (max_waiting = {}): no further one was made; the logs stay where they are, and are taken once there is room. What rotation removes until then is lost",
         config.max_waiting
     );
     let fix = look_at_sink(delivery.channel);

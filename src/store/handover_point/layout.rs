@@ -232,7 +232,7 @@ fn open(home: &Dir, name: &str) -> Result<Dir> {
 fn missing(path: PathBuf) -> Error {
     wrong(
         path,
-        "the folder is missing: is its disk mounted? A new home is made by `handover source init`".into(),
+        "the folder is missing: is its disk mounted? Where there never was a home, `handover source init` makes it".into(),
     )
 }
 

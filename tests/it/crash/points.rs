@@ -18,7 +18,7 @@ use super::{
     world::{World, ran},
 };
 use crate::{
-    harness::Ran,
+    harness::{Ran, names},
     kill::{nothing_is_left_of, picture::Picture},
     proof::proof,
 };
@@ -231,6 +231,51 @@ fn restore_killed_at_each_step() {
 #[test]
 fn restore_with_an_error_at_each_step() {
     refused_everywhere("restore");
+}
+
+#[test]
+fn rename_killed_at_each_step() {
+    killed_everywhere("rename");
+}
+
+#[test]
+fn rename_with_an_error_at_each_step() {
+    refused_everywhere("rename");
+}
+
+#[test]
+fn a_rename_that_is_cut_goes_on_whatever_runs_in_between() {
+    let verb = verb("rename");
+    let world = (verb.world)();
+    let uncut = uncut(verb, &world);
+    let stored = |name: &str| names(&world.lab.path("sink/store").join(name));
+    let json = |args: &[&str]| world.lab.run(&[args, &["--json"]].concat());
+    for step in uncut.steps.iter().flat_map(|(_, steps)| steps) {
+        world.reset();
+        (verb.ready)(&world);
+        let before = stored("shop");
+        let mut command = (verb.command)(&world);
+        let fault = step.fault("kill");
+        let killed = traced(&world.lab, &mut command).env("HANDOVER_FAULT", &fault).output().unwrap();
+        assert_eq!(killed.status.signal(), Some(9), "{fault}");
+        // By the old name all goes on; by the new one the source calls itself otherwise, and no more is wrong.
+        let renamed = world.lab.text("handover.toml").contains("boutique");
+        let night = json(&["sink", "run"]);
+        assert_eq!(night.code, if renamed { 10 } else { 0 }, "{fault}: {night:?}");
+        let name = if renamed { "boutique" } else { "shop" };
+        assert_eq!(stored(name), before, "{fault}");
+        let again = json(&["sink", "rename", "shop", "boutique"]);
+        assert!([0, 2].contains(&again.code), "{fault}: {again:?}");
+        assert_eq!(stored("boutique"), before, "{fault}");
+        let list = json(&["sink", "list", "boutique"]).exits(0).json();
+        let order: Vec<_> = list.as_array().unwrap().iter().map(|row| row["sequence"].as_u64()).collect();
+        assert_eq!(order, [Some(1), Some(2)], "{fault}");
+        for place in ["store", "condemned", "incoming", "quarantine"] {
+            assert!(!world.lab.path("sink").join(place).join("shop").exists(), "{fault}: {place}");
+        }
+        assert!(!world.lab.path("sink/.renaming").exists(), "{fault}");
+        assert!(!world.lab.path("state/sink/status-shop.json").exists(), "{fault}");
+    }
 }
 
 #[test]

@@ -46,8 +46,9 @@ fn collect(world: &World) {
     assert!([0, 4].contains(&ran.code), "{ran:?}");
 }
 
-pub const ALL: [Verb; 7] = [
+pub const ALL: [Verb; 8] = [
     RESTORE,
+    RENAME,
     Verb {
         name: "source",
         errors: 2,
@@ -164,6 +165,23 @@ pub const RESTORE: Verb = Verb {
     failed: &[14, 15, 3, 0],
     later: nothing,
     picture: |world| Picture::of_application(&world.lab, "app", "state/restore"),
+};
+
+/// A source gets another name at the sink.
+const RENAME: Verb = Verb {
+    name: "rename",
+    errors: 4,
+    world: || World::saved("keep = 3"),
+    ready: |world| {
+        let text = world.lab.text("handover.toml");
+        world.lab.config_text(&text.replace("boutique", "shop"));
+    },
+    command: |world| world.lab.handover(&["sink", "rename", "shop", "boutique", "--json"]),
+    // The second time there is nothing of that name any more.
+    good: &[0, 2],
+    failed: &[14, 10, 0],
+    later: nothing,
+    picture: |world| Picture::without_times(&world.lab, &["home", "sink"], &[]),
 };
 
 /// A further generation waits.

@@ -98,6 +98,15 @@ impl World {
         world
     }
 
+    /// The same with two generations, saved.
+    pub fn saved(sink: &str) -> Self {
+        let world = Self::new(sink);
+        world.change("two");
+        world.round();
+        world.save();
+        world
+    }
+
     pub fn write(&self, name: &str, text: &str) {
         fs::write(self.lab.path(name), text).unwrap();
     }

@@ -36,6 +36,13 @@ fn ls_shows_what_is_in_a_generation_and_no_name_reaches_the_terminal_raw() {
     let ran = lab.run(&["sink", "ls", "shop", &format!("{tree}/b")]).exits(0);
     assert_eq!(ran.out.lines().count(), 1);
     assert_eq!(lab.run(&["sink", "ls", "shop", &second, &format!("{tree}/b")]).exits(0).out, ran.out);
+    assert_eq!(lab.run(&["sink", "ls", "shop", &format!("{tree}/")]).exits(0).out.lines().count(), 4);
+    for json in [&["--json"][..], &[]] {
+        let ls = ["sink", "ls", "shop", "/no/such/path"];
+        lab.run(&[&ls[..], json].concat()).exits(2).says(&[&second, "has no no/such/path", "sink find shop"]);
+    }
+    lab.run(&["sink", "verify", "--path", "/no/such/path"]).exits(2).says(&["/no/such/path"]);
+    lab.run(&["sink", "verify", "--path", &format!("{tree}/a")]).exits(2).says(&["folder of a generation"]);
     lab.run(&["sink", "ls", "shop", tree, tree]).exits(2).says(&["two paths"]);
     lab.run(&["sink", "ls", "shop", "nonsense"]).exits(2);
     lab.run(&["sink", "ls", "shop", "20200101T000000Z"]).exits(2).says(&["handover sink list shop"]);

@@ -68,6 +68,26 @@ fn a_source_is_forgotten_only_on_purpose_and_comes_back_until_its_time_is_over()
 }
 
 #[test]
+fn the_last_source_is_forgotten_and_runs_delete_what_is_condemned() {
+    let lab = Lab::new();
+    lab.write("a", "x");
+    let id = lab.init().both();
+    unconfigure(&lab);
+    // A configuration that was lost is no sink that is retired.
+    lab.run(&["sink", "run"]).exits(10).says(&["generations are stored of shop", "sink forget NAME"]);
+    lab.run(&["sink", "forget", "shop", "--even-recent", "--yes"]).exits(0);
+    at(&lab, "+23h", &["sink", "run"]).exits(0).says(&["no source is configured", "sink enroll"]);
+    assert_eq!(names(&lab.path("sink/condemned/shop")), [id.as_str()]);
+    let report = at(&lab, "+25h", &["sink", "run", "--json"]).exits(0).json();
+    assert!(findings(&report, "note").concat().contains(&id), "{report:#}");
+    for place in ["store", "condemned", "incoming", "quarantine"] {
+        assert!(!lab.path(format!("sink/{place}/shop")).exists(), "{place}");
+    }
+    let quiet = at(&lab, "+26h", &["sink", "run", "--quiet"]).exits(0);
+    assert_eq!((quiet.out.as_str(), quiet.err.as_str()), ("", ""));
+}
+
+#[test]
 fn what_is_stored_of_a_source_that_is_not_configured_never_goes_by_itself() {
     let lab = Lab::new();
     lab.config("", TREE, "keep = 1");
@@ -122,6 +142,7 @@ fn a_source_that_calls_itself_otherwise_keeps_its_generations_and_its_order() {
     lab.run(&plan).exits_with_failure().says(&["is not in"]);
     lab.run(&[&plan[..], &["--as", "shop"]].concat()).exits(0);
     lab.run(&rename).exits(2).says(&["neither configured nor stored"]);
+    lab.run(&["sink", "rename", "boutique", "boutique"]).exits(2).says(&["it is called boutique already"]);
 
     // Two that both have something are two.
     fs::create_dir_all(lab.path("sink/store/other/20200101T000000Z")).unwrap();

@@ -133,12 +133,21 @@ fn an_offer_that_the_disk_cannot_hold_is_refused_before_anything_goes_for_it() {
     let second = lab.both();
     lab.write("file", vec![b'c'; 9 << 20]);
     let third = id_of(&lab.source(0));
-    let report = lab.sink(3);
-    let said = findings(&report, "failed").concat();
-    assert!(
-        said.contains(&third) && said.contains("max_bytes") && said.contains("nothing was deleted"),
-        "{said}"
-    );
+    let report = lab.sink(14);
+    let said = findings(&report, "storage").concat();
+    for word in [
+        third.as_str(),
+        "can never fit",
+        "9.0 MiB large",
+        "8.0 MiB in all",
+        "nothing was deleted",
+        "larger disk",
+    ] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    assert!(!said.contains("limits.max_bytes"), "{said}");
+    // What is to be done is said where one looks, and not only that it is to be run again.
+    lab.run(&["sink", "status"]).exits(0).says(&["can never fit", "larger disk"]);
     assert_eq!(names(&lab.path("sink/store/shop")), [second]);
     assert_eq!(names(&lab.path("sink/condemned/shop")), [first], "it can still be taken back");
 }
