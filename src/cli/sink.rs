@@ -172,15 +172,9 @@ fn act(context: &Context, config: &Config, sink: &Sink<'_>, action: SinkAction) 
         SinkAction::Find { name, pattern } => content::find(context, sink, &name, &pattern),
         SinkAction::Diff { name, old, new } => content::diff(context, sink, &name, &old, &new),
         SinkAction::Dump { name, id, path } => content::dump(sink, &name, &id, &path),
-<<<<<<< HEAD
-        SinkAction::Verify { name, id, heal, from, .. } => {
-            let heal = heal.then_some(verify::Heal { from });
-            verify::all(context, config, sink, name.as_ref(), &id, heal.as_ref())
-=======
         SinkAction::Verify { name, id, heal, from, dry_run, .. } => {
             let heal = heal.then_some(verify::Heal { from, dry_run });
-            verify::all(context, sink, name.as_ref(), &id, heal.as_ref())
->>>>>>> main
+            verify::all(context, config, sink, name.as_ref(), &id, heal.as_ref())
         }
         SinkAction::Prune { names, dry_run: true } => prune::plan(context, sink, &names),
         SinkAction::Prune { names, .. } => prune::now(context, sink, &names),

@@ -4,20 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-<<<<<<< HEAD
     Error, Result, SourceStore, Stored,
     anomaly::{self, Compared, Judged, Limits, Losing},
-    meta::items,
-=======
-    Error, Result, Stored,
-    anomaly::{self, Compared, Judged, Limits},
     meta::{items, proven_items},
->>>>>>> main
     place::Checked,
 };
 use crate::{
     manifest::{GenerationId, lost, merge::Items},
-    sys::{name::Name, signals},
+    sys::{Dir, name::Name, signals},
 };
 
 impl Checked {
@@ -31,22 +25,14 @@ impl Checked {
         let mut compared = Vec::new();
         for (with, names) in baselines {
             let old = self.place.store.open(with)?;
-<<<<<<< HEAD
-            compared.extend(compare((with, &old), &self.place.tree, names, limits)?);
-=======
-            let elements: Vec<&[u8]> = names.iter().map(|name| name.as_str().as_bytes()).collect();
-            let (mut old, mut new) = (|| checked(items(&old)?), || checked(proven_items(&self.place.tree)?));
-            let losses = lost::lost(&mut old, &mut new, &elements, &|loss| anomaly::matters(limits, loss))?;
-            let of = |(element, loss)| Compared::new(element, with.clone(), loss);
-            compared.extend(names.into_iter().zip(losses).map(of));
->>>>>>> main
+            let new = || checked(proven_items(&self.place.tree)?);
+            compared.extend(compare((with, &old), &new, names, limits)?);
         }
         compared.sort_by(|a, b| a.element.cmp(&b.element));
         Ok(anomaly::judge(limits, compared, stored))
     }
 }
 
-<<<<<<< HEAD
 impl SourceStore {
     /// What the newest of the stored generations, given in order, lack of those that are about to go for good. Reads the
     /// manifests of both, and no content.
@@ -62,7 +48,8 @@ impl SourceStore {
         }
         let mut compared = Vec::new();
         for ((goes, left), names) in pairs {
-            compared.extend(compare((goes, &self.open(goes)?), &self.open(left)?, names, limits)?);
+            let left = self.open(left)?;
+            compared.extend(compare((goes, &self.open(goes)?), &|| checked(items(&left)?), names, limits)?);
         }
         Ok(anomaly::judge_last(limits, &compared, stored))
     }
@@ -70,21 +57,17 @@ impl SourceStore {
 
 fn compare(
     (with, old): (&GenerationId, &Dir),
-    new: &Dir,
+    new: &dyn Fn() -> Result<Items<'static, Error>>,
     names: Vec<Name>,
     limits: Limits,
 ) -> Result<Vec<Compared>> {
     let elements: Vec<&[u8]> = names.iter().map(|name| name.as_str().as_bytes()).collect();
-    let (mut old, mut new) = (|| manifest(old), || manifest(new));
+    let (mut old, mut new) = (|| checked(items(old)?), || new());
     let losses = lost::lost(&mut old, &mut new, &elements, &|loss| anomaly::matters(limits, loss))?;
     let of = |(element, loss)| Compared::new(element, with.clone(), loss);
     Ok(names.into_iter().zip(losses).map(of).collect())
 }
 
-fn manifest(dir: &Dir) -> Result<Items<'static, Error>> {
-    Ok(Box::new(items(dir)?.map(|item| signals::check().map_err(Error::from).and(item))))
-=======
 fn checked(items: Items<'static, Error>) -> Result<Items<'static, Error>> {
     Ok(Box::new(items.map(|item| signals::check().map_err(Error::from).and(item))))
->>>>>>> main
 }

@@ -209,20 +209,16 @@ fn one(
         };
         let next = || after_damage(sink.config.role, name);
         let seen = verified(name.as_str(), one.id().as_str(), &healed.report, next);
-<<<<<<< HEAD
-        Ok(Verified { healed: healed.files, source_said, ..seen })
+        let dry_run = heal.is_some_and(|heal| heal.dry_run) && !healed.report.is_whole();
+        Ok(Verified { healed: healed.files, dry_run, source_said, ..seen })
     };
     let mut all = Vec::new();
     // The newest first: it is the one that the source still has, and what it gets from there heals the others.
     for one in chosen.iter().rev() {
         all.push(look(one)?);
-=======
-        let dry_run = heal.is_some_and(|heal| heal.dry_run) && !healed.report.is_whole();
-        all.push(Verified { healed: healed.files, dry_run, source_said, ..seen });
->>>>>>> main
     }
     // What one was given may be what an earlier one lacked.
-    if heal.is_some() && all.iter().any(|one| one.healed > 0) {
+    if heal.is_some_and(|heal| !heal.dry_run) && all.iter().any(|one| one.healed > 0) {
         for (one, seen) in chosen.iter().rev().zip(&mut all).filter(|(_, seen)| !seen.whole) {
             let again = look(one)?;
             *seen = Verified { healed: seen.healed + again.healed, ..again };
