@@ -139,7 +139,9 @@ fn whole_host(night: &mut Night, files: &str, right: &str) {
     let rows = list.json()["candidates"].as_array().unwrap().clone();
     let has = |row: &serde_json::Value| row["id"] == night.id.as_str() && row["condition"] == "whole";
     assert!(rows.iter().any(has), "{list:?}");
+    let start = Instant::now();
     night.shop.must(&format!("handover restore {} {from} --yes", night.id));
+    night.took = vec![start.elapsed().as_secs_f64()];
     assert_eq!(sums(&night.shop, "shop"), right, "every table, row by row");
     pair::assert_same(files, &pair::manifest(&night.shop, "/srv/www"), "file by file");
     night.tell("C. the same from the provider's copy of the source's host", "tables and files the same");
