@@ -175,6 +175,8 @@ pub enum Kind {
     HostKey,
     /// Content is not what its seal says.
     Verification,
+    /// A stored generation is known to be damaged.
+    Damaged,
     /// A generation was put aside because it failed its check twice.
     Quarantined,
     /// A stored generation looks as if something had happened to the data on its source; nothing of it goes meanwhile.
@@ -205,7 +207,7 @@ impl Kind {
                 Exit::PreviousTransportFailed
             }
             Self::Unreachable | Self::HostKey => Exit::Unreachable,
-            Self::Verification | Self::Quarantined => Exit::VerificationFailed,
+            Self::Verification | Self::Damaged | Self::Quarantined => Exit::VerificationFailed,
             Self::Storage => Exit::Storage,
             Self::Busy => Exit::Busy,
             Self::Configuration => Exit::Configuration,
@@ -237,6 +239,7 @@ impl Kind {
             | Self::Unreachable
             | Self::HostKey
             | Self::Verification
+            | Self::Damaged
             | Self::Quarantined
             | Self::Suspicious
             | Self::Storage

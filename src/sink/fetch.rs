@@ -453,7 +453,7 @@ fn check_room(one: &mut One<'_>, offer: &Offer, planned: &Planned) -> Result<(),
     if made? {
         return Ok(());
     }
-    let frozen = is_frozen(&store.stored()?.0);
+    let frozen = is_frozen(&store.stored()?);
     Err(Failed::NoRoom { id: offer.id.clone(), needed, inodes, frozen })
 }
 
