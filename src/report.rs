@@ -175,6 +175,8 @@ pub enum Kind {
     HostKey,
     /// Content is not what its seal says.
     Verification,
+    /// A stored generation is known to be damaged.
+    Damaged,
     /// A generation was put aside because it failed its check twice.
     Quarantined,
     /// A stored generation looks as if something had happened to the data on its source; nothing of it goes meanwhile.
@@ -205,7 +207,7 @@ impl Kind {
                 Exit::PreviousTransportFailed
             }
             Self::Unreachable | Self::HostKey => Exit::Unreachable,
-            Self::Verification | Self::Quarantined => Exit::VerificationFailed,
+            Self::Verification | Self::Damaged | Self::Quarantined => Exit::VerificationFailed,
             Self::Storage => Exit::Storage,
             Self::Busy => Exit::Busy,
             Self::Configuration => Exit::Configuration,
@@ -237,6 +239,7 @@ impl Kind {
             | Self::Unreachable
             | Self::HostKey
             | Self::Verification
+            | Self::Damaged
             | Self::Quarantined
             | Self::Suspicious
             | Self::Storage
@@ -416,8 +419,14 @@ pub struct Fetched {
     pub files: u64,
     /// Bytes of content in it.
     pub bytes: u64,
-    /// Files that rsync fetched.
+    /// Files that rsync fetched, or that were made out of their previous version and a delta.
     pub fetched: u64,
+    /// Those among them that were made of a delta.
+    #[serde(default)]
+    pub patched: u64,
+    /// Bytes that came as deltas.
+    #[serde(default)]
+    pub delta_bytes: u64,
     /// Bytes that crossed the wire, both ways.
     pub wire: u64,
     /// Files hashed on arrival.

@@ -9,8 +9,10 @@ use testcontainers::{
     ContainerAsync, GenericImage, ImageExt as _,
     bollard::{
         body_full,
-        models::{Mount, MountType},
-        query_parameters::{RestartContainerOptionsBuilder, UploadToContainerOptionsBuilder},
+        models::{Mount, MountTmpfsOptions, MountType},
+        query_parameters::{
+            KillContainerOptionsBuilder, RestartContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+        },
     },
     core::{ExecCommand, WaitFor, wait::ExitWaitStrategy},
     runners::AsyncRunner as _,
@@ -20,6 +22,17 @@ use super::{
     Image,
     network::{LABEL, Network},
 };
+
+/// What a host has at `/home`.
+#[derive(Clone, Copy)]
+pub enum Home<'a> {
+    /// A volume of its own.
+    Volume,
+    /// A file system of its own with so many bytes, in memory: gone when the host restarts.
+    Small(i64),
+    /// All disks of another host, as they are at any time, read-only.
+    ReadOnly(&'a Host),
+}
 
 /// Runs its second argument with sh as the user that its first argument names, as a login of that user would.
 const AS_USER: &str =
@@ -57,8 +70,18 @@ impl Done {
 }
 
 impl Host {
-    pub(super) fn start(network: &Arc<Network>, name: &str, image: Image) -> Self {
+    pub(super) fn start(network: &Arc<Network>, name: &str, image: Image, home: Home<'_>) -> Self {
         let (repository, tag) = image.name_and_tag();
+        let mut mounts = ["/srv", "/var/lib"].map(volume).to_vec();
+        let mut disks_of = None;
+        match home {
+            Home::Volume => mounts.push(volume("/home")),
+            Home::Small(bytes) => mounts.push(small("/home", bytes)),
+            Home::ReadOnly(of) => {
+                mounts.clear();
+                disks_of = Some(vec![format!("{}:ro", of.id())]);
+            }
+        }
         let request = GenericImage::new(repository, tag)
             .with_entrypoint("/usr/bin/tini")
             .with_wait_for(WaitFor::message_on_stdout("this host is up"))
@@ -69,8 +92,8 @@ impl Host {
             .with_network(network.name.clone())
             .with_startup_timeout(Duration::from_secs(120))
             // On the machine's own file system: a layered one is slow, and not what a store lies on.
-            .with_host_config_modifier(|config| {
-                config.mounts = Some(["/home", "/srv", "/var/lib"].map(volume).to_vec());
+            .with_host_config_modifier(move |config| {
+                (config.mounts, config.volumes_from) = (Some(mounts.clone()), disks_of.clone());
             });
         let container = network.runtime.block_on(request.start()).unwrap();
         let host = Self { name: name.to_owned(), network: Arc::clone(network), container: Some(container) };
@@ -121,6 +144,14 @@ impl Host {
                 }
             };
             Done { code, stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() }
+        })
+    }
+
+    /// The same for a host that may end meanwhile; nothing then.
+    pub fn try_run_as(&self, user: &str, script: &str) -> Option<Vec<u8>> {
+        let command = ["sh", "-c", AS_USER, "sh", user, script];
+        self.network.runtime.block_on(async {
+            self.container().exec(ExecCommand::new(command)).await.ok()?.stdout_to_vec().await.ok()
         })
     }
 
@@ -213,6 +244,13 @@ impl Host {
         self.network.runtime.block_on(docker.restart_container(self.id(), Some(options))).unwrap();
         self.wait_for("pidof sshd", Duration::from_secs(60));
     }
+
+    /// Ends all its processes at once, as a power cut does to them; the disks stay as they are.
+    pub fn kill(&self) {
+        let options = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
+        let docker = &self.network.docker;
+        self.network.runtime.block_on(docker.kill_container(self.id(), Some(options))).unwrap();
+    }
 }
 
 impl Drop for Host {
@@ -221,6 +259,17 @@ impl Drop for Host {
         if let Err(e) = self.network.runtime.block_on(container.rm()) {
             eprintln!("the host {} could not be removed: {e}", self.name);
         }
+    }
+}
+
+/// A file system in memory that holds no more than this.
+fn small(target: &str, bytes: i64) -> Mount {
+    let options = MountTmpfsOptions { size_bytes: Some(bytes), mode: Some(0o755), ..Default::default() };
+    Mount {
+        target: Some(target.to_owned()),
+        typ: Some(MountType::TMPFS),
+        tmpfs_options: Some(options),
+        ..Default::default()
     }
 }
 

@@ -7,7 +7,7 @@ mod host;
 mod images;
 mod network;
 
-pub use host::{Done, Host};
+pub use host::{Done, Home, Host};
 pub use images::Image;
 
 use std::sync::{
@@ -48,6 +48,11 @@ impl Lab {
 
     /// Starts a host that the others reach as `name` and as `name.example.org`.
     pub fn host(&self, name: &str, image: Image) -> Host {
-        Host::start(&self.network, name, image)
+        self.host_with(name, image, Home::Volume)
+    }
+
+    /// The same with another `/home`.
+    pub fn host_with(&self, name: &str, image: Image, home: Home<'_>) -> Host {
+        Host::start(&self.network, name, image, home)
     }
 }

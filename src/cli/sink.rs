@@ -174,7 +174,7 @@ fn act(context: &Context, config: &Config, sink: &Sink<'_>, action: SinkAction) 
         SinkAction::Dump { name, id, path } => content::dump(sink, &name, &id, &path),
         SinkAction::Verify { name, id, heal, from, dry_run, .. } => {
             let heal = heal.then_some(verify::Heal { from, dry_run });
-            verify::all(context, sink, name.as_ref(), &id, heal.as_ref())
+            verify::all(context, config, sink, name.as_ref(), &id, heal.as_ref())
         }
         SinkAction::Prune { names, dry_run: true } => prune::plan(context, sink, &names),
         SinkAction::Prune { names, .. } => prune::now(context, sink, &names),

@@ -113,8 +113,15 @@ fn look(sink: &Sink<'_>, store: &SinkStore, state: &Dir, sources: &[&config::Sin
     for source in sources {
         let name = source.name.as_str();
         let since = known.as_ref().ok().and_then(|known| known.get(name).copied()).unwrap_or(now);
-        let (findings, looked) = match sink::watch::look(&place, source, since, now) {
-            Ok(finding) => (finding.into_iter().collect(), Looked::nothing().and(Kind::Overdue)),
+        let seen = sink::watch::look(&place, source, since, now).and_then(|late| {
+            let all = store.source(&source.name)?.stored()?;
+            Ok([late, sink::watch::damage(sink.config.role, name, &all)])
+        });
+        let (findings, looked) = match seen {
+            Ok(findings) => {
+                let looked = Looked::nothing().and(Kind::Overdue).and(Kind::Damaged);
+                (findings.into_iter().flatten().collect(), looked)
+            }
             Err(e) => (vec![sink::fetch::store_finding(sink.config.role, name, &e)], Looked::nothing()),
         };
         watched.push(Watched { name: name.to_owned(), findings, looked });

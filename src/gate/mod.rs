@@ -29,7 +29,7 @@ use crate::{
     manifest::{Channel, Digest, GenerationId, Seal, names},
     store::{
         self,
-        handover_point::{Acceptance, HandoverPoint, Held, Rejection, Waiting},
+        handover_point::{Acceptance, HandoverPoint, Held, Rejection, Waiting, deltas},
     },
     sys::{Dir, clock, show},
 };
@@ -120,6 +120,8 @@ impl Gate {
     fn offer(&self, one: &Waiting) -> Result<Offer, Refused> {
         let generation = &one.found.generation;
         let dir = self.point.locate(&generation.id).map_err(|e| refuse::store(&e))?;
+        let deltas = dir.as_ref().map(|(_, dir)| deltas::offered(dir)).transpose();
+        let deltas = deltas.map_err(|e| refuse::store(&e))?.unwrap_or_default();
         let manifest_bytes =
             dir.map(|(_, dir)| meta_bytes(&dir)).transpose().map_err(|e| refuse::store(&e))?;
         Ok(Offer {
@@ -132,6 +134,7 @@ impl Gate {
             manifest_bytes: manifest_bytes.unwrap_or(0),
             rejected: one.rejected.is_some(),
             reading: one.reading,
+            deltas,
         })
     }
 
@@ -214,7 +217,8 @@ impl Answer for Gate {
         let held = self.hold(id)?;
         let path = match part {
             Part::Meta => held.dir.path().to_path_buf(),
-            Part::Data => data_of(&held)?.path().to_path_buf(),
+            Part::Data => below(&held, names::DATA)?.path().to_path_buf(),
+            Part::Delta => below(&held, names::DELTA)?.path().to_path_buf(),
         };
         Ok(SendFolder { path, guard: Box::new(held) })
     }
@@ -225,8 +229,9 @@ pub fn wall_clock(now: Timestamp) -> Time {
     now.to_zoned(TimeZone::system()).time()
 }
 
-fn data_of(held: &Held) -> Result<Dir, Refused> {
-    held.dir.open_dir(names::DATA).map_err(|e| refuse::store(&e.into()))
+/// A folder of a generation that is sent by itself.
+fn below(held: &Held, name: &str) -> Result<Dir, Refused> {
+    held.dir.open_dir(name).map_err(|e| refuse::store(&e.into()))
 }
 
 /// Bytes of what is sent before the content.

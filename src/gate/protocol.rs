@@ -6,7 +6,7 @@ use std::{any::Any, fmt, path::PathBuf, str::FromStr, time::Duration};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::manifest::{Channel, Digest, GenerationId, Seal};
+use crate::manifest::{Channel, Digest, GenerationId, Seal, delta};
 
 /// The version of the requests. 1: the first.
 pub const VERSION: u32 = 1;
@@ -64,12 +64,14 @@ pub enum Part {
     Meta,
     /// The content: rsync runs in `data/`.
     Data,
+    /// What changed in large files, where that is offered: rsync runs in `delta/`. Only for fetching.
+    Delta,
 }
 
 /// The request is not one of this version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "not a request of `handover 1`: offers, stored, history ID, send ID META|DATA CAPS, accept ID SEAL, reject ID SEAL"
+    "not a request of `handover 1`: offers, stored, history ID, send ID META|DATA|DELTA CAPS, accept ID SEAL, reject ID SEAL"
 )]
 pub struct BadRequest;
 
@@ -78,6 +80,7 @@ impl fmt::Display for Part {
         f.pad(match self {
             Self::Meta => "META",
             Self::Data => "DATA",
+            Self::Delta => "DELTA",
         })
     }
 }
@@ -112,6 +115,9 @@ impl Request {
             }
             ["handover", "1", "send", id, "DATA", caps] => {
                 Ok(Self::Send { id: word(id)?, part: Part::Data, caps: word(caps)? })
+            }
+            ["handover", "1", "send", id, "DELTA", caps] => {
+                Ok(Self::Send { id: word(id)?, part: Part::Delta, caps: word(caps)? })
             }
             ["handover", "1", "accept", id, seal] => Ok(Self::Accept { id: word(id)?, seal: word(seal)? }),
             ["handover", "1", "reject", id, seal] => Ok(Self::Reject { id: word(id)?, seal: word(seal)? }),
@@ -222,6 +228,9 @@ pub struct Offer {
     pub rejected: bool,
     /// Another session reads it.
     pub reading: bool,
+    /// What changed in its large files, for [`Part::Delta`]. An older source tells of none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deltas: Vec<delta::Offered>,
 }
 
 /// The answer to [`Request::Stored`].
@@ -382,6 +391,7 @@ mod tests {
             Request::History(id()),
             send(Part::Meta),
             send(Part::Data),
+            send(Part::Delta),
             Request::Accept { id: id(), seal },
             Request::Reject { id: id(), seal },
         ];

@@ -9,12 +9,12 @@ use std::{
 use jiff::{Timestamp, civil::Time};
 
 use super::{
-    Gate, data_of,
+    Gate, below,
     protocol::{self, Caps, PATHS_LIMIT, Part, Refused, Request},
     refuse,
 };
 use crate::{
-    manifest::{GenerationId, receipt},
+    manifest::{GenerationId, names, receipt},
     store::handover_point::Held,
     sys::{self, Dir, sandbox},
 };
@@ -70,7 +70,8 @@ impl Sending {
         let held = gate.hold(id)?;
         let folder = match part {
             Part::Meta => held.dir.open_dir(".").map_err(|e| refuse::store(&e.into()))?,
-            Part::Data => data_of(&held)?,
+            Part::Data => below(&held, names::DATA)?,
+            Part::Delta => below(&held, names::DELTA)?,
         };
         Ok(Self { held, folder, arguments: caps.sender_line() })
     }

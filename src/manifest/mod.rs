@@ -3,6 +3,7 @@
 
 pub mod attributed;
 pub mod bytes;
+pub mod delta;
 pub mod diff;
 mod digest;
 pub mod entry;
@@ -38,6 +39,8 @@ pub use receipt::Receipt;
 pub mod names {
     /// The folder with the content.
     pub const DATA: &str = "data";
+    /// What changed in large files; only at the Handover Point, outside the seal.
+    pub const DELTA: &str = "delta";
     /// The metadata of every entry.
     pub const MANIFEST: &str = "manifest.mtree";
     /// Extended attributes, ACLs, capabilities.

@@ -54,9 +54,10 @@ impl Looked {
         Self::default()
     }
 
-    /// At all that a run looks at when it comes to its end: everything but what `watch` is for.
+    /// At all that a run looks at when it comes to its end: everything but what `watch` and `verify` are for.
     pub fn run() -> Self {
-        Self(Kind::alarms().filter(|kind| *kind != Kind::Overdue).map(|kind| (kind, None)).collect())
+        let of_others = [Kind::Overdue, Kind::Damaged];
+        Self(Kind::alarms().filter(|kind| !of_others.contains(kind)).map(|kind| (kind, None)).collect())
     }
 
     /// At this kind.

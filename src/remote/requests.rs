@@ -10,7 +10,7 @@ use crate::{
         delivery::{self, Published},
         protocol::{self, ANSWER_LIMIT, History, Offers, PATHS_LIMIT, Stored},
     },
-    manifest::GenerationId,
+    manifest::{GenerationId, delta},
     sys::{name::Name, show},
 };
 
@@ -39,6 +39,8 @@ pub fn offers(bytes: &[u8]) -> Result<Offers> {
     }
     offers.version = shown(&offers.version, 64);
     distinct(offers.offers.iter().map(|offer| &offer.id))?;
+    // More than a generation has are of no use, and cost nothing but the deltas.
+    offers.offers.iter_mut().for_each(|offer| offer.deltas.truncate(delta::MOST));
     Ok(offers)
 }
 

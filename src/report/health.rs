@@ -53,7 +53,7 @@ impl Level {
     /// How grave it is that somebody could not look, for this kind of reason.
     pub fn of_failure(kind: Kind) -> Self {
         match kind {
-            Kind::Storage | Kind::Verification => Self::Critical,
+            Kind::Storage | Kind::Verification | Kind::Damaged => Self::Critical,
             _ => Self::Unknown,
         }
     }

@@ -5,7 +5,7 @@ use super::Kind;
 impl Kind {
     /// All kinds that are alarms.
     pub fn alarms() -> impl Iterator<Item = Self> {
-        const ALL: [Kind; 22] = [
+        const ALL: [Kind; 23] = [
             Kind::Note,
             Kind::Warning,
             Kind::Failed,
@@ -19,6 +19,7 @@ impl Kind {
             Kind::Unreachable,
             Kind::HostKey,
             Kind::Verification,
+            Kind::Damaged,
             Kind::Quarantined,
             Kind::Suspicious,
             Kind::Storage,
@@ -48,6 +49,7 @@ impl Kind {
             Self::Unreachable => "unreachable",
             Self::HostKey => "host key changed",
             Self::Verification => "verification failed",
+            Self::Damaged => "damaged in the store",
             Self::Quarantined => "put aside",
             Self::Suspicious => "suspicious",
             Self::Storage => "storage",
@@ -74,7 +76,7 @@ impl Kind {
             Self::ClockSkew => "comparing clocks",
             Self::DiskNearlyFull => "looking at the room",
             Self::Unreachable | Self::HostKey => "transport",
-            Self::Verification | Self::Quarantined => "verify",
+            Self::Verification | Self::Damaged | Self::Quarantined => "verify",
             Self::Suspicious => "comparing with earlier generations",
             Self::Storage => "writing to the disk",
             Self::Configuration => "start",
@@ -105,7 +107,7 @@ impl Kind {
             Self::DiskNearlyFull => "everything; this is a warning in time",
             Self::Unreachable => "what is stored at the sink; what waits at the source goes on waiting",
             Self::HostKey => "nothing was sent to the host that answered; what is stored is untouched",
-            Self::Verification => {
+            Self::Verification | Self::Damaged => {
                 "damage is neither counted nor deleted, and never takes the place of what is whole"
             }
             Self::Quarantined => "it was never stored; what is stored is untouched",

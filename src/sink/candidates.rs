@@ -6,7 +6,7 @@ use crate::{
     config,
     manifest::receipt::Verify,
     store::{
-        Stored,
+        Stored, Strange,
         retention::{Candidate, Policy},
     },
 };
@@ -35,13 +35,13 @@ pub fn is_verified(stored: &Stored) -> bool {
     stored.marks.is_whole() && (stored.receipt.verify != Verify::None || stored.marks.verified.is_some())
 }
 
-/// Whether something of a source is suspicious: then nothing of it goes.
-pub fn is_frozen(stored: &[Stored]) -> bool {
-    stored.iter().any(|s| s.marks.suspicious.is_some())
+/// Whether something of a source is suspicious, or may be, as its marks cannot be read: then nothing of it goes.
+pub fn is_frozen((stored, strange): &(Vec<Stored>, Vec<Strange>)) -> bool {
+    stored.iter().any(|s| s.marks.suspicious.is_some()) || strange.iter().any(|s| s.doubt.is_some())
 }
 
-/// The policy of a source; a source with something suspicious is frozen until somebody looked.
-pub fn policy(source: &config::SinkSource, sink: &config::Sink, all: &[Stored]) -> Policy {
+/// The policy of a source; one with something suspicious is frozen until somebody looked.
+pub fn policy(source: &config::SinkSource, sink: &config::Sink, frozen: bool) -> Policy {
     let keep = source.keep;
     Policy {
         last: keep.last,
@@ -50,6 +50,6 @@ pub fn policy(source: &config::SinkSource, sink: &config::Sink, all: &[Stored]) 
         monthly: keep.monthly,
         yearly: keep.yearly,
         keep_for: sink.keep_for,
-        frozen: is_frozen(all),
+        frozen,
     }
 }

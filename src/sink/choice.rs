@@ -78,6 +78,7 @@ mod tests {
             entries: 0,
             bytes: 0,
             manifest_bytes: 0,
+            deltas: Vec::new(),
             rejected: false,
             reading: false,
         };

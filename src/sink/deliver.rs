@@ -361,6 +361,7 @@ impl<'a> Parts<'a> {
         let (files, folder, limit) = match part {
             Part::Meta => (&self.own, here, self.own_bytes),
             Part::Data => (&self.content, here.join(names::DATA), self.bytes),
+            Part::Delta => return Ok(()), // A stored generation has none.
         };
         setup.progress.begin(format!("sending {}", self.id), files.len() as u64, limit);
         let what = Sending {

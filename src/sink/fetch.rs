@@ -4,7 +4,7 @@ use std::{cell::Cell, num::NonZeroU64, path::PathBuf, sync::Arc};
 
 use jiff::SignedDuration;
 
-use super::{brake, candidates::is_frozen, channel, one::One, prune};
+use super::{brake, candidates::is_frozen, channel, one::One, patch, prune};
 use crate::{
     config::{self, SinkRole},
     gate::protocol::{Offer, Part},
@@ -236,7 +236,7 @@ pub fn fetch(one: &mut One<'_>, offer: &Offer) -> Result<Stored, Failed> {
     };
     let effort = effort(one.progress);
     one.progress.begin(format!("comparing {}", offer.id), 0, 0);
-    let planned = one.timed("compare", |_| meta.plan(&bases, policy, &effort))?;
+    let mut planned = one.timed("compare", |_| meta.plan(&bases, policy, &effort))?;
     for bad in planned.own_damage() {
         let text = format!("damaged in our own store, so it is fetched: {bad}");
         one.find(
@@ -246,6 +246,8 @@ pub fn fetch(one: &mut One<'_>, offer: &Offer) -> Result<Stored, Failed> {
     }
     check_room(one, offer, &planned)?;
     let to_fetch = planned.to_fetch();
+    let patched = patch::patch(one, offer, &mut planned, bounds, &effort)?;
+    wire += patched.wire;
     let checked = transfer_and_check(one, offer, planned, bounds, &effort, &mut wire)?;
     let counts = checked.counts();
     one.journal(
@@ -277,6 +279,8 @@ pub fn fetch(one: &mut One<'_>, offer: &Offer) -> Result<Stored, Failed> {
         files: generation.files,
         bytes: generation.bytes,
         fetched: to_fetch.files,
+        patched: patched.files,
+        delta_bytes: patched.bytes,
         wire,
         hashed: counts.hashed,
         reread: counts.reread,
@@ -302,7 +306,7 @@ fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 8)
 }
 
-fn wire_of(fetched: &Fetched) -> u64 {
+pub(super) fn wire_of(fetched: &Fetched) -> u64 {
     fetched.wire_in + fetched.wire_out
 }
 
@@ -357,17 +361,23 @@ fn take_meta(
 }
 
 /// What one call of rsync needs to know.
-struct Transport<'a> {
-    files: &'a [Vec<u8>],
-    into: PathBuf,
-    basis: Option<PathBuf>,
-    limit: u64,
-    largest: u64,
-    floor: u64,
-    prover: Option<&'a Prover>,
+pub(super) struct Transport<'a> {
+    pub(super) files: &'a [Vec<u8>],
+    pub(super) into: PathBuf,
+    pub(super) basis: Option<PathBuf>,
+    pub(super) limit: u64,
+    pub(super) largest: u64,
+    pub(super) floor: u64,
+    pub(super) prover: Option<&'a Prover>,
 }
 
-fn transport(one: &One<'_>, offer: &Offer, part: Part, transport: Transport<'_>) -> Result<Fetched, Failed> {
+/// Fetches files of a part of an offer.
+pub(super) fn transport(
+    one: &One<'_>,
+    offer: &Offer,
+    part: Part,
+    transport: Transport<'_>,
+) -> Result<Fetched, Failed> {
     let config = one.setup.config;
     let basis: Vec<PathBuf> = transport.basis.into_iter().collect();
     let fetch = Fetch {
@@ -443,7 +453,7 @@ fn check_room(one: &mut One<'_>, offer: &Offer, planned: &Planned) -> Result<(),
     if made? {
         return Ok(());
     }
-    let frozen = is_frozen(&store.stored()?.0);
+    let frozen = is_frozen(&store.stored()?);
     Err(Failed::NoRoom { id: offer.id.clone(), needed, inodes, frozen })
 }
 
@@ -552,11 +562,11 @@ pub fn reject(one: &mut One<'_>, offer: &Offer, paths: &[&[u8]]) -> Result<(), F
 
 /// What one offer may take.
 #[derive(Debug, Clone, Copy)]
-struct Bounds {
+pub(super) struct Bounds {
     /// Bytes of content.
-    bytes: u64,
+    pub(super) bytes: u64,
     /// Bytes of the disk that stay free.
-    floor: u64,
+    pub(super) floor: u64,
 }
 
 /// The room on the store's disk, and how much of it stays free.

@@ -41,14 +41,15 @@ pub fn plan(
     (keep, pinned): (usize, bool),
     now: Timestamp,
 ) -> Result<Plan> {
-    let (stored, _) = store.stored()?;
+    let all = store.stored()?;
+    let frozen = is_frozen(&all);
+    let (stored, _) = all;
     let whole: Vec<&GenerationId> =
         stored.iter().rev().filter(|s| s.marks.is_whole()).take(keep).map(|s| s.id()).collect();
     let newest = stored.iter().map(|s| s.receipt.stored).max();
     // A clock that went back makes nothing old.
     let recent = newest.filter(|at| now.duration_since(*at) < RECENT);
     let undo_until = now.checked_add(undo_for(sink)).unwrap_or(Timestamp::MAX);
-    let frozen = is_frozen(&stored);
     let mut plan = Plan { goes: Vec::new(), stays: Vec::new(), recent, frozen, undo_until };
     for one in &stored {
         let why = match &one.marks.pinned {
@@ -96,7 +97,7 @@ pub fn purge(
         let kept: Arc<SourceStore> = store.source(&name)?;
         kept.recover()?;
         // As of a source that is configured: what was condemned may be the last good copy.
-        if is_frozen(&kept.stored()?.0) {
+        if is_frozen(&kept.stored()?) {
             continue;
         }
         gone.extend(kept.purge(undo_for(sink), now)?.into_iter().map(|id| (name.to_string(), id)));

@@ -66,7 +66,7 @@ fn verdict(
     id: &GenerationId,
     now: Timestamp,
 ) -> Result<(Option<bool>, Vec<String>)> {
-    let decisions = prune::decide(kept, source, place.config, now)?;
+    let decisions = prune::decide(kept, source, place.config, now)?.decisions;
     Ok(decisions.into_iter().find(|d| d.id == *id).map_or((None, Vec::new()), |d| match d.verdict {
         Verdict::Keep(reasons) => (Some(true), reasons.iter().map(ToString::to_string).collect()),
         Verdict::Condemn(reason) => (Some(false), vec![reason.to_string()]),

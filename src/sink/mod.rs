@@ -15,6 +15,7 @@ pub mod journal;
 pub mod key;
 pub mod life;
 pub mod one;
+mod patch;
 mod preflight;
 pub mod prune;
 pub mod query;

@@ -154,7 +154,7 @@ impl One<'_> {
             Err(e) => self.find(fetch::store_finding(self.role(), "prune", &e)),
         }
         let (role, name) = (self.role(), self.source.name.as_str());
-        self.report.findings.extend(brake::finding(role, name, &self.store.stored()?.0));
+        self.report.findings.extend(brake::finding(role, name, &self.store.stored()?));
         fetched
     }
 
@@ -171,6 +171,9 @@ impl One<'_> {
         for (id, reason) in pruned.condemned {
             self.report.condemned.push(Condemned { id: id.to_string(), reason: reason.clone() });
             self.journal(&id, "condemned", reason);
+        }
+        if let Some((id, why)) = pruned.suspicious {
+            self.journal(&id, "suspicious", why);
         }
         for id in pruned.deleted {
             self.journal(&id, "deleted", "its time to be taken back (undo_for) was over".to_owned());
@@ -432,7 +435,14 @@ impl One<'_> {
             };
             self.note(offer.id.as_str(), &text);
         }
-        for decision in prune::decide(&self.store, self.source, self.setup.config, self.now())? {
+        let decided = prune::decide(&self.store, self.source, self.setup.config, self.now())?;
+        if let Some((_, why)) = &decided.losing.suspicious {
+            self.note(
+                self.source.name.as_str(),
+                &format!("nothing would go, and it would be suspicious: {why}"),
+            );
+        }
+        for decision in decided.decisions {
             if let store::retention::Verdict::Condemn(reason) = &decision.verdict {
                 self.note(decision.id.as_str(), &format!("would be condemned: {reason}"));
             }

@@ -4,16 +4,29 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::candidates::{candidates, is_frozen, policy};
+use super::{
+    brake,
+    candidates::{candidates, is_frozen, policy},
+};
 use crate::{
     config,
     manifest::GenerationId,
     report::{Condemned, Finding, Kind},
     store::{
-        self, Error, Result, SourceStore, Stored,
-        retention::{self, Decision, Verdict},
+        self, Error, Result, SourceStore, Stored, Strange,
+        anomaly::Losing,
+        retention::{self, Decision, Policy, Verdict},
     },
 };
+
+/// What retention says of every stored generation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decided {
+    /// The verdicts with their reasons; the eldest first.
+    pub decisions: Vec<Decision>,
+    /// What the newest lacks of what would go. Where that is too much, nothing goes.
+    pub losing: Losing,
+}
 
 /// What retention says of every stored generation, with its reasons.
 pub fn decide(
@@ -21,10 +34,26 @@ pub fn decide(
     source: &config::SinkSource,
     sink: &config::Sink,
     now: Timestamp,
-) -> Result<Vec<Decision>> {
-    let (stored, _) = store.stored()?;
-    let candidates = candidates(&stored);
-    Ok(retention::decide(&candidates, &policy(source, sink, &stored), now))
+) -> Result<Decided> {
+    decide_on(store, source, sink, &store.stored()?, now)
+}
+
+fn decide_on(
+    store: &SourceStore,
+    source: &config::SinkSource,
+    sink: &config::Sink,
+    all: &(Vec<Stored>, Vec<Strange>),
+    now: Timestamp,
+) -> Result<Decided> {
+    let (candidates, policy) = (candidates(&all.0), policy(source, sink, is_frozen(all)));
+    let decisions = retention::decide(&candidates, &policy, now);
+    let going = decisions.iter().filter(|decision| decision.is_condemned()).map(|decision| &decision.id);
+    let losing = brake::losing(source, store, &all.0, &going.collect())?;
+    let decisions = match losing.suspicious {
+        Some(_) => retention::decide(&candidates, &Policy { frozen: true, ..policy }, now),
+        None => decisions,
+    };
+    Ok(Decided { decisions, losing })
 }
 
 /// What retention did.
@@ -34,6 +63,8 @@ pub struct Pruned {
     pub condemned: Vec<(GenerationId, String)>,
     /// What was deleted because it had been condemned for `undo_for`.
     pub deleted: Vec<GenerationId>,
+    /// What lacks too much of what was about to go, and why: nothing went.
+    pub suspicious: Option<(GenerationId, String)>,
     /// What could not be condemned.
     pub findings: Vec<Finding>,
 }
@@ -45,8 +76,12 @@ pub fn prune(
     sink: &config::Sink,
     now: Timestamp,
 ) -> Result<Pruned> {
-    let mut pruned = Pruned::default();
-    for decision in decide(store, source, sink, now)? {
+    let all = store.stored()?;
+    let Decided { decisions, losing } = decide_on(store, source, sink, &all, now)?;
+    let suspicious = brake::freeze(store, &all.0, &losing)?;
+    brake::forget_calm(store, &all.0, &losing)?;
+    let mut pruned = Pruned { suspicious, ..Pruned::default() };
+    for decision in decisions {
         if let Verdict::Condemn(reason) = &decision.verdict {
             let reason = reason.to_string();
             match store.condemn(&decision.id, &reason, now) {
@@ -65,7 +100,7 @@ pub fn prune(
         }
     }
     // What was condemned before something looked suspicious may be the last good copy: it can be taken back meanwhile.
-    if !is_frozen(&store.stored()?.0) {
+    if !is_frozen(&store.stored()?) {
         pruned.deleted = store.purge(undo_for(sink), now)?;
     }
     Ok(pruned)
@@ -88,19 +123,24 @@ pub fn make_room(
     enough: &dyn Fn() -> Result<bool>,
     gone: &mut Vec<Condemned>,
 ) -> Result<bool> {
-    let (stored, _) = store.stored()?;
-    if is_frozen(&stored) {
+    let all = store.stored()?;
+    let (candidates, policy) = (candidates(&all.0), policy(source, sink, is_frozen(&all)));
+    if policy.frozen {
         return enough();
     }
-    for (id, reason) in purgeable(&stored, store.condemned()?.0, undo_for(sink), now) {
+    let going = retention::make_room(&candidates, &policy, now);
+    let losing = brake::losing(source, store, &all.0, &going.iter().collect())?;
+    if brake::freeze(store, &all.0, &losing)?.is_some() {
+        return enough();
+    }
+    for (id, reason) in purgeable(&all.0, store.condemned()?.0, undo_for(sink), now) {
         if enough()? {
             return Ok(true);
         }
         store.purge_one(&id)?;
         gone.push(Condemned { id: id.to_string(), reason });
     }
-    let candidates = candidates(&stored);
-    for id in retention::make_room(&candidates, &policy(source, sink, &stored), now) {
+    for id in going {
         if enough()? {
             return Ok(true);
         }

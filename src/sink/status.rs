@@ -12,7 +12,7 @@ use crate::{
         health::{Concern, Level, gravest_first, level},
         runs::{Activity, Noted, Runs},
     },
-    store::{self, SourceStore, Stored, sink_store::SinkStore},
+    store::{self, SourceStore, Stored, Strange, sink_store::SinkStore},
     sys::{self, Dir},
 };
 
@@ -170,13 +170,14 @@ pub fn all_was_here(role: SinkRole, runs: &Runs<Attempt>) -> Option<Timestamp> {
 /// How a source stands at this time. It reads what generations say of themselves, no manifest and no content.
 pub fn standing(place: &Place<'_>, source: &config::SinkSource, now: Timestamp) -> store::Result<Standing> {
     let kept = place.store.source(&source.name)?;
-    let (stored, strange) = kept.stored()?;
+    let all = kept.stored()?;
+    let (stored, strange) = &all;
     let noted = read(place.state, source.name.as_str());
     let activity = noted.runs.activity(&place.state.join(lock_file(source.name.as_str())))?;
     let trusting = place.config.verify == config::Verify::None;
     let safe = stored.iter().rev().find(|s| is_verified(s) || (trusting && s.marks.is_whole()));
     let heard = all_was_here(place.config.role, &noted.runs);
-    let mut standing = gathered(place, &kept, &stored, noted.runs, activity)?;
+    let mut standing = gathered(place, &kept, &all, noted.runs, activity)?;
     let collected = safe.map(|s| s.found.generation.started.min(s.receipt.stored));
     standing.newest_verified_at = collected.map(|at| heard.map_or(at, |heard| heard.max(at)));
     standing.last_success_at = standing.last_success_at.max(safe.map(|s| s.receipt.stored));
@@ -189,16 +190,18 @@ pub fn standing(place: &Place<'_>, source: &config::SinkSource, now: Timestamp) 
 fn gathered(
     place: &Place<'_>,
     kept: &SourceStore,
-    stored: &[Stored],
+    all: &(Vec<Stored>, Vec<Strange>),
     runs: Runs<Attempt>,
     activity: Activity,
 ) -> store::Result<Standing> {
+    let (stored, strange) = all;
     let newest = stored.last();
     let generation = newest.map(|s| &s.found.generation);
     let room = place.store.room()?;
     let ids = |which: &dyn Fn(&Stored) -> bool| {
         stored.iter().filter(|s| which(s)).map(|s| s.id().to_string()).collect::<Vec<_>>()
     };
+    let doubted = strange.iter().filter(|s| s.doubt.is_some()).map(|s| sys::show(s.name.as_encoded_bytes()));
     Ok(Standing {
         source: kept.name().to_string(),
         level: Level::Ok,
@@ -215,8 +218,8 @@ fn gathered(
         newest_verified_at: None,
         damaged: ids(&|s| !s.marks.is_whole()),
         quarantined: kept.quarantined()?.iter().map(|q| q.id.to_string()).collect(),
-        frozen: candidates::is_frozen(stored),
-        suspicious: ids(&|s| s.marks.suspicious.is_some()),
+        frozen: candidates::is_frozen(all),
+        suspicious: ids(&|s| s.marks.suspicious.is_some()).into_iter().chain(doubted).collect(),
         drill: generation.and_then(|g| g.drill.clone()),
         room: (room.bytes_free, room.bytes_total),
         activity,

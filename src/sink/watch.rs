@@ -8,10 +8,15 @@ use super::{
     status::{self, Place},
 };
 use crate::{
-    config,
+    config::{self, SinkRole},
+    manifest::GenerationId,
     report::{Finding, Kind},
-    store::{self, Stored, sink_store::SinkStore},
+    store::{self, Stored, Strange, sink_store::SinkStore},
+    sys::show,
 };
+
+/// No more damaged generations are named.
+const NAMED: usize = 5;
 
 /// Looks at one source; `since` is when it was first watched: what never came is late from there on.
 pub fn look(
@@ -48,6 +53,34 @@ pub fn look(
         "does `handover source run` run there, and the sink here? See `handover source status` there and the status of {name} here"
     );
     Ok(Some(Finding::new(Kind::Overdue, name, text).with_fix(fix)))
+}
+
+/// What is known to be damaged of what is stored of a source: by a verification, or because a run came across it.
+pub fn damage(
+    role: SinkRole,
+    name: &str,
+    (stored, strange): &(Vec<Stored>, Vec<Strange>),
+) -> Option<Finding> {
+    let counted = stored.iter().filter_map(|s| Some((s.id().to_string(), s.marks.damage.as_ref()?)));
+    let counted = counted.map(|(id, damage)| match damage.count {
+        1 => format!("{id} (1 file)"),
+        count => format!("{id} ({count} files)"),
+    });
+    let is_generation = |s: &&Strange| s.name.to_str().is_some_and(|n| n.parse::<GenerationId>().is_ok());
+    let torn = strange.iter().filter(is_generation);
+    let torn = torn.map(|s| format!("{} ({})", show(s.name.as_encoded_bytes()), show(s.why.as_bytes())));
+    let all: Vec<String> = counted.chain(torn).collect();
+    if all.is_empty() {
+        return None;
+    }
+    let more = all.len().saturating_sub(NAMED);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    let text = format!("damaged in the store: {}{more}", all[..all.len().min(NAMED)].join(", "));
+    let fix = format!(
+        "look at the disk; `handover {role} verify {name} --heal` puts back what another generation, the source, or with \
+         --from DIR any copy has whole"
+    );
+    Some(Finding::new(Kind::Damaged, name, text).with_fix(fix))
 }
 
 /// Whether the disk of the store will soon be full.

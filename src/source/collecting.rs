@@ -21,6 +21,7 @@ use super::{
     collect::{Book, Counts, Error, Record, Slots},
     copier::{self, At, Shared},
     delivery::Collection,
+    deltas::Deltas,
     dump::{self, DumpError},
     state::State,
     tree,
@@ -75,8 +76,10 @@ pub fn collect(
     )?;
     let (previous, cache) = before(setting, findings)?.unzip();
     let linked = HashSet::new();
+    let deltas = deltas(setting, draft)?;
     let streams = Streams { draft, book, previous, cache, linked };
-    let mut collecting = Collecting { setting, streams, read: 0, findings, laps };
+    let deltas = deltas.as_ref();
+    let mut collecting = Collecting { setting, streams, deltas, read: 0, findings, laps };
     let mut configured: Vec<&Element> = setting.config.elements.iter().collect();
     // The order of the manifest: so that it is written as one stream.
     configured.sort_by(|a, b| entry::order(a.name.as_str().as_bytes(), b.name.as_str().as_bytes()));
@@ -121,6 +124,7 @@ struct Streams<'a> {
 struct Collecting<'a> {
     setting: &'a Setting<'a>,
     streams: Streams<'a>,
+    deltas: Option<&'a Deltas>,
     read: u64,
     findings: &'a mut Vec<Finding>,
     laps: &'a mut Laps,
@@ -203,7 +207,7 @@ impl Collecting<'_> {
         counts: &mut Counts,
     ) -> Result<Vec<String>, Error> {
         let setting = self.setting;
-        let shared = shared(setting)?;
+        let shared = shared(setting, self.deltas)?;
         let settings = settings(element, files, setting);
         let mut laps = Laps::default();
         let walked =
@@ -220,7 +224,7 @@ impl Collecting<'_> {
         counts: &mut Counts,
     ) -> Result<Vec<String>, Error> {
         let setting = self.setting;
-        let shared = shared(setting)?;
+        let shared = shared(setting, self.deltas)?;
         let name: &OsStr = element.name.as_ref();
         let data = self.streams.draft.data();
         data.create_dir(name, 0o750)?;
@@ -289,6 +293,7 @@ impl Collecting<'_> {
             data: self.streams.draft.data(),
             previous: dump::previous(self.streams.previous.as_ref(), element, dump, known),
             owner: self.setting.point.new_file_owner(),
+            deltas: self.deltas,
             scratch: &self.setting.state.dir().ensure_dir("scratch", 0o711)?,
             progress: self.setting.progress,
             now: self.setting.started,
@@ -321,14 +326,29 @@ fn settings<'a>(element: &'a Element, files: &'a config::Files, setting: &Settin
 }
 
 /// What those who read the files of one element share.
-fn shared<'a>(setting: &Setting<'a>) -> Result<Shared<'a>, Error> {
+fn shared<'a>(setting: &Setting<'a>, deltas: Option<&'a Deltas>) -> Result<Shared<'a>, Error> {
     Ok(Shared {
         owner: setting.point.new_file_owner(),
-        reserve: setting.config.reserve.of(Room::of(&Dir::open(setting.point.home())?)?.bytes_total),
+        reserve: reserve(setting)?,
         progress: setting.progress,
         since_room: AtomicU64::new(0),
         read: AtomicU64::new(0),
+        deltas,
     })
+}
+
+/// Bytes of the home's file system that stay free.
+fn reserve(setting: &Setting<'_>) -> Result<u64, Error> {
+    Ok(setting.config.reserve.of(Room::of(&Dir::open(setting.point.home())?)?.bytes_total))
+}
+
+/// Where deltas go, if the sink has the generation before, or will when it fetches this one.
+fn deltas(setting: &Setting<'_>, draft: &Draft) -> Result<Option<Deltas>, Error> {
+    let Some(last) = &setting.state.facts().last else { return Ok(None) };
+    if !setting.point.reaches_sink(last)? {
+        return Ok(None);
+    }
+    Ok(Some(Deltas::new(draft.dir(), setting.point.new_file_owner(), reserve(setting)?)?))
 }
 
 /// The walk in this thread, the book in another, files read by several more; also gives how long those took after it.

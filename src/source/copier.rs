@@ -18,10 +18,17 @@ use rustix::fs::{FileType, Mode, Stat};
 use super::{
     cache::Known,
     collect::{Attributes, Error, FileRecord, LinkKey, Record},
+    deltas::{Deltas, Making},
 };
 use crate::{
-    manifest::{Digest, entry::Time},
-    sys::{self, Dir, copy, copy::CopyError, durable, progress::Progress, xattr},
+    manifest::{Digest, delta, entry::Time},
+    sys::{
+        self, Dir,
+        copy::{self, Comparison, CopyError, Target},
+        durable,
+        progress::Progress,
+        xattr,
+    },
 };
 
 /// How often a file that changes while it is read is read again, before it is taken as it is.
@@ -77,6 +84,8 @@ pub struct Shared<'a> {
     pub since_room: AtomicU64,
     /// Bytes of originals that were read.
     pub read: AtomicU64,
+    /// Where deltas of large files go; none where no sink could use them.
+    pub deltas: Option<&'a Deltas>,
 }
 
 /// Works until no more jobs come.
@@ -123,6 +132,11 @@ fn copy_file(job: &Job, shared: &Shared<'_>) -> Result<Record, Error> {
 
 /// Makes a new file of a draft, read-only and closed to others from its first moment.
 pub fn new_file(to: &At, owner: Option<(u32, u32)>) -> Result<File, Error> {
+    Ok(make_file(to, owner)?)
+}
+
+/// As [`new_file`].
+pub(super) fn make_file(to: &At, owner: Option<(u32, u32)>) -> sys::Result<File> {
     let file = to.dir.create_file(&to.name, STORED_MODE)?;
     rustix::fs::fchmod(&file, Mode::from(STORED_MODE))
         .map_err(|e| sys::Error::new("set the mode of", to.path(), e))?;
@@ -154,6 +168,7 @@ fn copy_stable(
 ) -> Result<(Stat, copy::Content, bool), CopyError> {
     let path = job.from.path();
     let look = || rustix::fs::fstat(from).map_err(|e| CopyError::Read(sys::Error::new("look at", &path, e)));
+    let base = base(job, shared);
     let mut attempt = 1;
     loop {
         let before = look()?;
@@ -161,26 +176,83 @@ fn copy_stable(
             let changed = std::io::Error::other("it became something else while it was collected");
             return Err(CopyError::Read(sys::Error::new("read", &path, changed)));
         }
-        let mut seen = |bytes| {
-            shared.progress.add_bytes(bytes);
-            sys::signals::check()
-        };
-        // A clone is made at one instant and then hashed; without clones the copy and the hash are one pass.
-        let content = if rustix::fs::ioctl_ficlone(to, from).is_ok() {
-            copy::hash_and_copy(to, None, &path, &mut seen)?
-        } else {
-            copy::hash_and_copy(from, Some(to), &path, &mut seen)?
-        };
+        let length = u64::try_from(before.st_size).unwrap_or(0);
+        let base = base.as_ref().filter(|_| length >= delta::SMALLEST);
+        let (content, making) = copy_once((from, to), base, length, shared, &path)?;
         shared.read.fetch_add(content.size, Ordering::Relaxed);
         keep_reserve(shared, to, content.size)?;
         let after = look()?;
         let stable = stamp(&before) == stamp(&after) && u64::try_from(after.st_size) == Ok(content.size);
-        if stable || attempt >= ATTEMPTS {
+        let last = stable || attempt >= ATTEMPTS;
+        if let (Some(deltas), Some(making)) = (shared.deltas, making) {
+            let ended = if last { deltas.finish(making, &content) } else { making.discard() };
+            ended.map_err(CopyError::Write)?;
+        }
+        if last {
             return Ok((after, content, !stable));
         }
         attempt += 1;
         thread::sleep(Duration::from_millis(100));
         to.set_len(0).map_err(|e| CopyError::Write(sys::Error::new("write the copy of", &path, e)))?;
+    }
+}
+
+/// The previous version of a large file, open and proven to be the one that root remembers.
+fn base<'a>(job: &'a Job, shared: &Shared<'_>) -> Option<(File, &'a Known)> {
+    let (at, known) = job.previous.as_ref()?;
+    // A file that is more than twice as large as it was is no gain.
+    if known.size < delta::SMALLEST / 2 {
+        return None;
+    }
+    Some((open_stored(at, known, shared.owner)?, known))
+}
+
+/// One pass over a file. Of a large one whose previous version is here, what changed is noted beside, and where the file
+/// system shares content, only that is written.
+fn copy_once(
+    (from, to): (&File, &File),
+    base: Option<&(File, &Known)>,
+    length: u64,
+    shared: &Shared<'_>,
+    path: &std::path::Path,
+) -> Result<(copy::Content, Option<Making>), CopyError> {
+    let mut seen = |bytes| {
+        shared.progress.add_bytes(bytes);
+        sys::signals::check()
+    };
+    // A clone is made at one instant and then hashed; without clones the copy and the hash are one pass.
+    let cloned = copy::share(from, to);
+    let Some((base, known)) = base else {
+        let content = if cloned {
+            copy::hash_and_copy(to, None, path, &mut seen)?
+        } else {
+            copy::hash_and_copy(from, Some(to), path, &mut seen)?
+        };
+        return Ok((content, None));
+    };
+    let (from, target) = match cloned {
+        true => (to, Target::Nothing),
+        // The original lies on another disk: then what did not change is shared with the previous version.
+        false if copy::share(base, to) => (from, Target::Clone(to)),
+        false => (from, Target::New(to)),
+    };
+    let mut making = match shared.deltas {
+        Some(deltas) => deltas.begin(known, length).map_err(CopyError::Write)?,
+        None => None,
+    };
+    let mut changed = |offset, bytes: &[u8]| {
+        if let Some(making) = &mut making {
+            making.block(offset, bytes);
+        }
+        Ok(())
+    };
+    let block = delta::BLOCK as usize;
+    let mut comparison = Comparison { base, block, changed: &mut changed };
+    let compared = copy::hash_and_compare(from, target, &mut comparison, path, &mut seen);
+    match (compared, making) {
+        (Ok(content), making) => Ok((content, making)),
+        (Err(e), None) => Err(e),
+        (Err(e), Some(making)) => making.discard().map_err(CopyError::Write).and(Err(e)),
     }
 }
 
@@ -242,17 +314,29 @@ pub fn link_checked(previous: &At, to: &At, known: &Known, owner: Option<(u32, u
         Err(e) if e.is_storage() => return Err(e.into()),
         Err(_) => return Ok(false), // It is gone, or has as many names as it can have: the file is read again.
     }
-    let stat = to.dir.stat(&to.name)?;
-    let same = FileType::from_raw_mode(stat.st_mode).is_file()
-        && stat.st_mode & 0o7777 == STORED_MODE
-        && stat.st_uid == sys::users::euid()
-        && owner.is_none_or(|(_, gid)| stat.st_gid == gid)
-        && stat.st_ino == known.stored_inode
-        && u64::try_from(stat.st_size) == Ok(known.size);
+    let same = is_remembered(&to.dir.stat(&to.name)?, known, owner);
     if !same {
         durable::unlink_draft(&to.dir, &to.name)?;
     }
     Ok(same)
+}
+
+/// Whether a stored file is the one that root remembers.
+fn is_remembered(stat: &Stat, known: &Known, owner: Option<(u32, u32)>) -> bool {
+    FileType::from_raw_mode(stat.st_mode).is_file()
+        && stat.st_mode & 0o7777 == STORED_MODE
+        && stat.st_uid == sys::users::euid()
+        && owner.is_none_or(|(_, gid)| stat.st_gid == gid)
+        && stat.st_ino == known.stored_inode
+        && u64::try_from(stat.st_size) == Ok(known.size)
+}
+
+/// Opens a stored file of the generation before, if it is the one that root remembers: what else the transport user may
+/// have put there is not read.
+pub fn open_stored(at: &At, known: &Known, owner: Option<(u32, u32)>) -> Option<File> {
+    let file = open(at).ok()?;
+    let stat = rustix::fs::fstat(&file).ok()?;
+    is_remembered(&stat, known, owner).then_some(file)
 }
 
 /// Makes another name of a stored file of this draft; false if it has as many as the file system allows, and was copied.

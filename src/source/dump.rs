@@ -15,6 +15,7 @@ use super::{
     cache::Known,
     collect::{Error, FileRecord, Record},
     copier::{self, At},
+    deltas::Deltas,
 };
 use crate::{
     config::{Dump, Element, Output},
@@ -37,6 +38,8 @@ pub struct Tools<'a> {
     pub owner: Option<(u32, u32)>,
     /// A folder of root's for commands that write a file themselves.
     pub scratch: &'a Dir,
+    /// Where its delta goes; none where no sink could use it.
+    pub deltas: Option<&'a Deltas>,
     /// Counted along the way.
     pub progress: &'a Progress,
     /// The time of the dump.
@@ -81,6 +84,9 @@ pub fn collect(element: &Element, dump: &Dump, tools: &Tools<'_>) -> Result<Reco
             return Err(e);
         }
     };
+    if let Some(deltas) = tools.deltas {
+        deltas.compare(&to, tools.previous.as_ref(), &content)?;
+    }
     copier::link_if_same(tools.previous.as_ref(), &to, content.sha256, tools.owner)?;
     let stored = to.dir.stat(&to.name)?;
     Ok(Record::File(Box::new(record(path_of(element, dump), content, stored.st_ino, tools.now))))

@@ -319,6 +319,7 @@ mod tests {
             progress: &progress,
             since_room: AtomicU64::new(0),
             read: AtomicU64::new(0),
+            deltas: None,
         };
         let out = dir.create_file("out", 0o600).unwrap();
         let mut packing = Packing::new(&out, Path::new("out"), &shared, 1).unwrap();

@@ -8,6 +8,9 @@
 //!
 //! Few files ([`FEW`]) and few bytes ([`LITTLE`]) are not judged, and what most of the last comparisons would have been
 //! called too is usual for that element. A source is judged once it has handed over [`KNOWN`] generations.
+//!
+//! What is taken away in several days, each of them below the limits, is judged before a generation goes for good: by the
+//! same limits, what is about to go against the newest ([`last_copies`]).
 
 use std::collections::BTreeSet;
 
@@ -25,6 +28,10 @@ pub const FEW: u64 = 20;
 pub const LITTLE: u64 = 1 << 20;
 /// So many generations make a source known.
 pub const KNOWN: u64 = 3;
+/// No more elements are noted in the marks, so that those stay readable: a source names as many as it likes.
+pub(super) const NOTED: usize = 500;
+/// No more are told of in a reason.
+const TOLD: usize = 5;
 /// So many comparisons tell what is usual, and no fewer than the second.
 const HISTORY: usize = 7;
 const LEAST_HISTORY: usize = 2;
@@ -75,6 +82,19 @@ pub struct Judged {
     pub compared: Vec<Compared>,
     /// Why it is suspicious.
     pub suspicious: Option<String>,
+    /// What a person said that is replaced bit by bit.
+    pub turns: Vec<Name>,
+}
+
+/// Elements of a generation that was about to go, of which the newest lacked too much, as it stands in the marks of the
+/// newest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Turned {
+    /// The generation that was about to go.
+    pub with: GenerationId,
+    /// The first [`NOTED`] of its elements.
+    pub elements: Vec<Name>,
 }
 
 /// Whether somebody has to look before this generation counts for anything.
@@ -107,15 +127,106 @@ pub fn matters(limits: Limits, loss: &Loss) -> bool {
 }
 
 /// Judges what was counted, by what is usual among the stored generations.
-pub fn judge(limits: Limits, compared: Vec<Compared>, stored: &[Stored]) -> Judged {
-    let known = stored.iter().map(|s| s.receipt.sequence).max().is_some_and(|last| last >= KNOWN);
-    let strange = compared.iter().filter_map(|one| {
-        let kind = Kind::ALL.into_iter().find(|kind| kind.is(limits, &loss(one)))?;
-        (!is_usual(kind, limits, &one.element, stored)).then(|| kind.told(one))
-    });
+pub fn judge(limits: Limits, mut compared: Vec<Compared>, stored: &[Stored]) -> Judged {
+    let strange = compared.iter().filter_map(|one| Some(unusual(limits, one, stored)?.told(one)));
     let strange: Vec<String> = strange.collect();
-    let suspicious = (known && !strange.is_empty()).then(|| strange.join("; "));
-    Judged { compared, suspicious }
+    let suspicious = (is_known(stored) && !strange.is_empty()).then(|| joined(&strange));
+    // The first by name, lost or not: were only losses noted, each of them would look usual.
+    compared.truncate(NOTED);
+    Judged { compared, suspicious, turns: turns(stored).to_vec() }
+}
+
+fn is_known(stored: &[Stored]) -> bool {
+    stored.iter().map(|s| s.receipt.sequence).max().is_some_and(|last| last >= KNOWN)
+}
+
+/// In what way too much is lost, if that is not usual for this element. Each way is looked at: what shrinks every day is
+/// encrypted once.
+fn unusual(limits: Limits, one: &Compared, stored: &[Stored]) -> Option<Kind> {
+    let is_unusual =
+        |kind: &Kind| kind.is(limits, &loss(one)) && !is_usual(*kind, limits, &one.element, stored);
+    Kind::ALL.into_iter().find(is_unusual)
+}
+
+fn joined(reasons: &[String]) -> String {
+    let more = reasons.len().saturating_sub(TOLD);
+    let told = reasons[..reasons.len() - more].join("; ");
+    if more == 0 { told } else { format!("{told}; and {more} more elements") }
+}
+
+/// What a person said, twice, is replaced bit by bit: carried from each generation to the next.
+pub fn turns(stored: &[Stored]) -> &[Name] {
+    stored.last().map_or(&[], |newest| &newest.marks.turns)
+}
+
+/// What is to be compared before generations go for good.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Last<'a> {
+    /// What is about to go.
+    pub goes: &'a GenerationId,
+    /// What will be left of its element.
+    pub left: &'a GenerationId,
+    /// The element.
+    pub element: Name,
+}
+
+/// Each element of what is about to go, with the newest good copy of it among what stays. What is older than a generation
+/// that a person trusted is settled: the person saw what was missing there.
+pub fn last_copies<'a>(stored: &'a [Stored], going: &BTreeSet<&GenerationId>) -> Vec<Last<'a>> {
+    let settled = stored.iter().rposition(|s| s.marks.trusted.is_some()).unwrap_or(0);
+    let goes = |s: &&Stored| going.contains(s.id()) && s.marks.is_whole();
+    let stays = |s: &&Stored| !going.contains(s.id()) && is_trusted(s);
+    let mut all = Vec::new();
+    for (at, old) in stored.iter().enumerate().skip(settled).filter(|(_, s)| goes(s)) {
+        for element in old.found.generation.elements.iter().filter(|e| e.ok) {
+            let holds =
+                |s: &&Stored| find(&s.found.generation, &element.name).is_some_and(|element| element.ok);
+            let newest = stored[at + 1..].iter().rev().filter(stays).find(holds);
+            let of =
+                |left: &'a Stored| Last { goes: old.id(), left: left.id(), element: element.name.clone() };
+            all.extend(newest.map(of));
+        }
+    }
+    all
+}
+
+/// What the newest lacks of what is about to go.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Losing {
+    /// Where that is too much: which elements of which generation, and the reason in words.
+    pub suspicious: Option<(Turned, String)>,
+    /// Elements that a person said are replaced bit by bit, and that were so no more: nothing of it holds any longer.
+    pub calm: Vec<Name>,
+}
+
+/// Judges what was counted of [`last_copies`]: the counts, each with the generation that is about to go as its earlier one.
+pub fn judge_last(limits: Limits, compared: &[Compared], stored: &[Stored]) -> Losing {
+    let turns = turns(stored);
+    let is_turning = |one: &Compared| turns.contains(&one.element);
+    let half = |limit: Option<u8>| limit.map(|percent| percent.div_ceil(2));
+    let half = Limits { shrink: half(limits.shrink), changed: half(limits.changed) };
+    let turned = |one: &Compared| matters(half, &loss(one));
+    let calm = turns.iter().filter(|name| {
+        let mut of = compared.iter().filter(|one| one.element == **name).peekable();
+        of.peek().is_some() && !of.any(turned)
+    });
+    let mut losing = Losing { suspicious: None, calm: calm.cloned().collect() };
+    let strange = |one: &&Compared| !is_turning(one) && unusual(limits, one, stored).is_some();
+    let Some(first) = compared.iter().find(strange).filter(|_| is_known(stored)) else { return losing };
+    let of_it: Vec<&Compared> =
+        compared.iter().filter(|one| one.with == first.with).filter(strange).collect();
+    let told: Vec<String> = of_it.iter().map(|one| told_last(one)).collect();
+    let elements = of_it.into_iter().take(NOTED).map(|one| one.element.clone()).collect();
+    losing.suspicious = Some((Turned { with: first.with.clone(), elements }, joined(&told)));
+    losing
+}
+
+fn told_last(one: &Compared) -> String {
+    let Compared { element, with, files, bytes, lost_files, lost_bytes, .. } = one;
+    format!(
+        "{element} has lost bit by bit what {with} holds, which is about to go: the content of {lost_files} of its {files} \
+         files ({lost_bytes} of {bytes} bytes) is nowhere in the newest"
+    )
 }
 
 fn is_usual(kind: Kind, limits: Limits, element: &Name, stored: &[Stored]) -> bool {

@@ -24,6 +24,8 @@ pub struct Strange {
     pub name: OsString,
     /// Why it is not a generation.
     pub why: String,
+    /// What it is suspicious of, or that what was noted of that cannot be read: what must be taken for suspicious.
+    pub doubt: Option<String>,
 }
 
 impl Found {
@@ -56,7 +58,7 @@ impl Found {
             match Self::load_named(parent, &name) {
                 Ok(one) => found.push(one),
                 Err(Error::Sys(e)) if e.is_storage() => return Err(e.into()),
-                Err(e) => strange.push(Strange { name, why: e.to_string() }),
+                Err(e) => strange.push(Strange { name, why: e.to_string(), doubt: None }),
             }
         }
         sort(&mut found);

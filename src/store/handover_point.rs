@@ -24,6 +24,7 @@
 mod accept;
 mod condemn;
 pub mod decide;
+pub mod deltas;
 mod draft;
 mod gate_files;
 mod hold;
@@ -133,7 +134,7 @@ fn bear<T>(result: Result<T>, name: &OsStr, strange: &mut Vec<Strange>) -> Resul
         Ok(done) => Ok(Some(done)),
         Err(e) if e.is_storage() || matches!(e, Error::Interrupted(_)) => Err(e),
         Err(e) => {
-            strange.push(Strange { name: name.to_owned(), why: e.to_string() });
+            strange.push(Strange { name: name.to_owned(), why: e.to_string(), doubt: None });
             Ok(None)
         }
     }

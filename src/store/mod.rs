@@ -35,6 +35,7 @@ pub mod marks;
 pub mod meta;
 pub mod note;
 pub mod order;
+pub mod patch;
 pub mod place;
 pub mod plan;
 pub mod prove;

@@ -376,8 +376,8 @@ impl Checked {
     /// What is thought of it is stored with it: there is no moment at which it counts and is not doubted.
     fn write_marks(&self, now: Timestamp, judged: Judged) -> Result<()> {
         let verified = (self.policy.verify == Verify::All).then_some(now);
-        let Judged { compared, suspicious } = judged;
-        let marks = Marks { verified, suspicious, compared, ..Marks::default() };
+        let Judged { compared, suspicious, turns } = judged;
+        let marks = Marks { verified, suspicious, compared, turns, ..Marks::default() };
         if marks == Marks::default() {
             return Ok(());
         }

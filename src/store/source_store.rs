@@ -252,16 +252,31 @@ pub(super) fn list<T>(
             continue;
         }
         let Some(id) = name.to_str().and_then(|text| text.parse::<GenerationId>().ok()) else {
-            strange.push(Strange { name, why: "its name is not an id of a generation".to_owned() });
+            strange.push(Strange {
+                name,
+                why: "its name is not an id of a generation".to_owned(),
+                doubt: None,
+            });
             continue;
         };
         match place.open_dir(&name).map_err(Error::from).and_then(|dir| load(&dir, &id)) {
             Ok(one) => all.push(one),
             Err(e) if e.is_storage() || matches!(e, Error::Interrupted(_)) => return Err(e),
-            Err(e) => strange.push(Strange { name, why: e.to_string() }),
+            Err(e) => {
+                let doubt = doubt(place, &name);
+                strange.push(Strange { name, why: e.to_string(), doubt });
+            }
         }
     }
     Ok((all, strange))
+}
+
+/// What is to be thought of a folder that is no generation any more: what its marks say, or that they cannot be read.
+fn doubt(place: &Dir, name: &OsStr) -> Option<String> {
+    match place.open_dir(name).map_err(Error::from).and_then(|dir| Marks::load(&dir)) {
+        Ok(marks) => marks.suspicious,
+        Err(e) => Some(format!("whether it is suspicious cannot be read: {e}")),
+    }
 }
 
 /// Deletes a folder of a place: first it loses its name, so that a cut deletion never looks like a generation.

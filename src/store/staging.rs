@@ -5,6 +5,7 @@
 //! ```text
 //! meta/         generation.toml, manifest.mtree, xattrs, README.txt as they arrive    written by rsync
 //! recv/         content as it arrives, paths as below data/                           written by rsync
+//! delta/        what changed in large files, while it is made use of                  written by rsync
 //! tree/         the generation as it will be stored                                   written by us only
 //! wanted.list   stored paths that are asked for, each ended by a NUL
 //! fetch.list    those of them that are not here yet: rsync's --files-from
@@ -33,7 +34,7 @@ pub(super) const TREE: &str = "tree";
 /// Mode of the folders of a generation.
 pub(super) const FOLDER_MODE: u32 = 0o750;
 /// Mode of the folders that rsync writes into.
-const RECV_MODE: u32 = 0o700;
+pub(super) const RECV_MODE: u32 = 0o700;
 
 /// The folders of a staging, carried from state to state. The sync handle is older than the first write.
 #[derive(Debug)]

@@ -31,7 +31,7 @@ pub fn hash_and_copy(
     from: &File,
     to: Option<&File>,
     path: &Path,
-    seen: &mut dyn FnMut(u64) -> std::result::Result<(), super::signals::Interrupted>,
+    seen: &mut Seen<'_>,
 ) -> std::result::Result<Content, CopyError> {
     let looked = |e| CopyError::Read(Error::new("look at", path, e));
     let mut hasher = Sha256::new();
@@ -80,8 +80,152 @@ pub fn hash_and_copy(
     Ok(Content { size: offset, sha256: hasher.finalize().into() })
 }
 
+/// Told the bytes of each step; may end the work.
+pub type Seen<'a> = dyn FnMut(u64) -> std::result::Result<(), super::signals::Interrupted> + 'a;
+
+/// Told each block that differs, and where it begins; may end the work.
+pub type Changed<'a> = dyn FnMut(u64, &[u8]) -> std::result::Result<(), CopyError> + 'a;
+
+/// What a file is compared with while it is read.
+pub struct Comparison<'a> {
+    /// Its previous version.
+    pub base: &'a File,
+    /// Bytes of a block; a power of two, and not more than a buffer of this module.
+    pub block: usize,
+    /// Called with each block that differs, where it begins, in ascending order. What the base does not have counts as
+    /// zeros there.
+    pub changed: &'a mut Changed<'a>,
+}
+
+/// Where the content goes that is read for a comparison.
+#[derive(Clone, Copy)]
+pub enum Target<'a> {
+    /// Nowhere.
+    Nothing,
+    /// To this new, empty file; blocks of zeros become holes.
+    New(&'a File),
+    /// To this one, which has the content of the base (see [`share`]): only what differs is written.
+    Clone(&'a File),
+}
+
+/// Reads `from` from its start to its end, comparing and hashing, and writes it to `target`: the other way besides
+/// [`hash_and_copy`], for files of which a previous version is here. A base that cannot be read differs everywhere.
 #[track_caller]
-fn write_at(to: &File, bytes: &[u8], offset: u64, path: &Path) -> std::io::Result<()> {
+pub fn hash_and_compare(
+    from: &File,
+    target: Target<'_>,
+    comparison: &mut Comparison<'_>,
+    path: &Path,
+    seen: &mut Seen<'_>,
+) -> std::result::Result<Content, CopyError> {
+    let (mut hasher, mut offset) = (Sha256::new(), 0_u64);
+    let (mut new, mut old) = (vec![0_u8; BUFFER], vec![0_u8; BUFFER]);
+    let unwritten = |e| CopyError::Write(Error::new("write the copy of", path, e));
+    loop {
+        let read =
+            read_full_at(from, &mut new, offset).map_err(|e| CopyError::Read(Error::new("read", path, e)))?;
+        let bytes = &new[..read];
+        hasher.update(bytes);
+        // A clone is what is written into, so it is what is compared with, whatever became of the base meanwhile.
+        let before = if let Target::Clone(to) = target { to } else { comparison.base };
+        let known = read_full_at(before, &mut old[..read], offset).ok();
+        old[known.unwrap_or(0)..].fill(0);
+        for (index, block) in bytes.chunks(comparison.block).enumerate() {
+            let start = index * comparison.block;
+            let at = offset + start as u64;
+            let differs = known.is_none() || *block != old[start..start + block.len()];
+            if differs {
+                (comparison.changed)(at, block)?;
+            }
+            match target {
+                Target::Clone(to) if differs => write_at(to, block, at, path).map_err(unwritten)?,
+                Target::New(to) if block.iter().any(|b| *b != 0) => {
+                    write_at(to, block, at, path).map_err(unwritten)?;
+                }
+                _ => {}
+            }
+        }
+        offset += read as u64;
+        seen(read as u64)?;
+        if read < BUFFER {
+            break;
+        }
+    }
+    if let Target::New(to) | Target::Clone(to) = target {
+        to.set_len(offset).map_err(unwritten)?;
+    }
+    Ok(Content { size: offset, sha256: hasher.finalize().into() })
+}
+
+/// Reads until the buffer is full or the file ends.
+fn read_full_at(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(filled)
+}
+
+/// Makes the new, empty file `to` the same as `from`, which nobody writes to: shared where the file system can, else
+/// copied with its holes.
+#[track_caller]
+pub fn clone_or_copy(
+    from: &File,
+    to: &File,
+    path: &Path,
+    seen: &mut Seen<'_>,
+) -> std::result::Result<(), CopyError> {
+    const PIECE: u64 = 8 << 20;
+    if share(from, to) {
+        return Ok(());
+    }
+    let size = rustix::fs::fstat(from).map_err(|e| CopyError::Read(Error::new("look at", path, e)))?.st_size;
+    let size = u64::try_from(size).unwrap_or(0);
+    let unwritten = |e| CopyError::Write(Error::new("write the copy of", path, e));
+    for (start, end) in data_of(from, size, path)? {
+        let mut offset = start;
+        while offset < end {
+            let want = usize::try_from((end - offset).min(PIECE)).unwrap_or(BUFFER);
+            let n = copy_range(from, to, offset, want, path).map_err(unwritten)?;
+            if n == 0 {
+                break;
+            }
+            offset += n as u64;
+            seen(n as u64)?;
+        }
+    }
+    to.set_len(size).map_err(unwritten)
+}
+
+/// Copies some bytes to the same place in another file: in the kernel where it can. 0 at the end.
+#[track_caller]
+fn copy_range(from: &File, to: &File, offset: u64, want: usize, path: &Path) -> std::io::Result<usize> {
+    use rustix::io::Errno;
+    let (mut read, mut written) = (offset, offset);
+    let copied = step(
+        "copy",
+        || vec![path.to_path_buf()],
+        || rustix::fs::copy_file_range(from, Some(&mut read), to, Some(&mut written), want),
+    );
+    match copied {
+        Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            let mut buffer = vec![0; want.min(BUFFER)];
+            let n = read_full_at(from, &mut buffer, offset)?;
+            write_at(to, &buffer[..n], offset, path)?;
+            Ok(n)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Writes bytes of a copy of `path` at their place.
+#[track_caller]
+pub fn write_at(to: &File, bytes: &[u8], offset: u64, path: &Path) -> std::io::Result<()> {
     let mut written = Ok(());
     step(
         "copy",
@@ -148,7 +292,7 @@ fn next_data(file: &File, offset: u64, path: &Path) -> std::result::Result<Optio
 fn hash_zeros(
     hasher: &mut Sha256,
     mut count: u64,
-    seen: &mut dyn FnMut(u64) -> std::result::Result<(), super::signals::Interrupted>,
+    seen: &mut Seen<'_>,
 ) -> std::result::Result<(), CopyError> {
     static ZEROS: [u8; 65536] = [0; 65536];
     while count > 0 {
@@ -193,6 +337,75 @@ mod tests {
         assert!(data.iter().any(|(start, end)| (*start..*end).contains(&(1 << 20))), "{data:?}");
         assert_eq!(data.last().unwrap().1, 1 << 30);
         assert!(data.iter().map(|(start, end)| end - start).sum::<u64>() < 1 << 20, "{data:?}");
+    }
+
+    /// Some content, the offsets of the blocks in which it differs from a base, and where it went.
+    fn compared(base: &[u8], new: &[u8], clone: bool) -> (Vec<u64>, Vec<u8>, Content) {
+        let file = |bytes: &[u8]| {
+            let file = tempfile::tempfile_in(".").unwrap();
+            file.write_all_at(bytes, 0).unwrap();
+            file
+        };
+        let (from, before) = (file(new), file(base));
+        let to = file(if clone { base } else { b"" });
+        let target = if clone { Target::Clone(&to) } else { Target::New(&to) };
+        let mut differ = Vec::new();
+        let mut changed = |at: u64, bytes: &[u8]| {
+            assert_eq!(bytes, &new[usize::try_from(at).unwrap()..][..bytes.len()]);
+            differ.push(at);
+            Ok(())
+        };
+        let mut comparison = Comparison { base: &before, block: 4096, changed: &mut changed };
+        let content =
+            hash_and_compare(&from, target, &mut comparison, Path::new("x"), &mut |_| Ok(())).unwrap();
+        let mut written = vec![0; usize::try_from(to.metadata().unwrap().len()).unwrap()];
+        to.read_exact_at(&mut written, 0).unwrap();
+        (differ, written, content)
+    }
+
+    #[test]
+    fn what_is_compared_differs_where_it_does_and_arrives_whole_in_a_new_file_or_a_clone() {
+        let old: Vec<u8> = (0..700_001_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let changed = |at: usize| {
+            let mut new = old.clone();
+            new[at] ^= 1;
+            new
+        };
+        let mut zeros_in_between = old.clone();
+        zeros_in_between[8192..16_384].fill(0);
+        for (new, blocks) in [
+            (old.clone(), vec![]),
+            (changed(0), vec![0]),
+            (changed(4096), vec![4096]),
+            (changed(700_000), vec![696_320]),
+            (changed(262_144), vec![262_144]),
+            (zeros_in_between, vec![8192, 12_288]),
+            (old[..300_000].to_vec(), vec![]),
+            ([&old[..], &[1; 5000]].concat(), vec![696_320, 700_416, 704_512]),
+            ([&old[..], &[0; 9000]].concat(), vec![]),
+            (vec![], vec![]),
+        ] {
+            for clone in [false, true] {
+                let (differ, written, content) = compared(&old, &new, clone);
+                assert_eq!(differ, blocks, "{} bytes", new.len());
+                assert!(written == new, "{} bytes, {clone}", new.len());
+                assert_eq!(content, Content { size: new.len() as u64, sha256: Sha256::digest(&new).into() });
+            }
+        }
+    }
+
+    #[test]
+    fn a_copy_that_is_no_clone_keeps_its_holes() {
+        let from = tempfile::tempfile_in(".").unwrap();
+        from.write_all_at(b"middle", 50_000_000).unwrap();
+        from.set_len(90_000_000).unwrap();
+        let to = tempfile::tempfile_in(".").unwrap();
+        clone_or_copy(&from, &to, Path::new("from"), &mut |_| Ok(())).unwrap();
+        assert_eq!(to.metadata().unwrap().len(), 90_000_000);
+        assert!(to.metadata().unwrap().blocks() * 512 < 1_000_000, "holes were filled");
+        let mut bytes = [0; 6];
+        to.read_exact_at(&mut bytes, 50_000_000).unwrap();
+        assert_eq!(&bytes, b"middle");
     }
 
     #[test]

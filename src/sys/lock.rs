@@ -93,7 +93,8 @@ pub fn try_exclusive_on(fd: impl AsFd, path: &Path) -> Result<bool> {
 }
 
 /// Ends the processes of a user that hold a lock on an open folder, or have inherited it. Those of others are left alone,
-/// and so are those that cannot be looked at.
+/// and so are those that cannot be looked at. A lock that no process has open, but that waits in a socket to be received,
+/// is not found.
 pub fn end_holders(dir: impl AsFd, uid: u32) {
     let Ok(locked) = rustix::fs::fstat(dir) else { return };
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -109,11 +110,12 @@ pub fn end_holders(dir: impl AsFd, uid: u32) {
     }
 }
 
-/// Whether a process runs as this user. The owner of its folder says less: a process can hide behind root's name there.
+/// Whether a process is this user's: by any of its users, as one that began a setuid program runs as another one. The owner
+/// of its folder says less: a process can hide behind root's name there.
 fn is_of(process: &Path, uid: u32) -> bool {
     let status = std::fs::read_to_string(process.join("status")).unwrap_or_default();
     let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
-    uids.is_some_and(|uids| uids.split_whitespace().nth(1) == Some(uid.to_string().as_str()))
+    uids.is_some_and(|uids| uids.split_whitespace().any(|of| of == uid.to_string()))
 }
 
 fn holds(process: &Path, (dev, inode): (u64, u64)) -> bool {

@@ -8,3 +8,4 @@ mod forge;
 mod gate;
 mod lies;
 mod model;
+mod steps;

@@ -276,3 +276,25 @@ fn what_nobody_has_whole_is_not_healed_and_said() {
     let newest = hosts.run(&["sink", "verify", "shop", "newest"], 13);
     assert_eq!(newest[0]["id"].as_str(), Some(two.as_str()));
 }
+
+#[test]
+fn what_the_source_has_only_in_its_newest_generation_heals_all_that_share_it_at_once() {
+    let hosts = Hosts::new(&["a", "b"]);
+    let (one, _) = hosts.back_up();
+    let (two, _) = hosts.back_up();
+    // The source has let go of the first one.
+    fs::remove_dir_all(hosts.path("source/store").join(&one)).unwrap();
+    rot(&hosts.stored(&two, "a"));
+    let healed = hosts.run(&["sink", "verify", "shop", "--heal"], 0);
+    let ids: Vec<_> = healed.as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, [one.as_str(), &two], "told in their order");
+    assert_eq!((&healed[0]["healed"], &healed[1]["healed"]), (&1.into(), &1.into()), "{healed:#}");
+    // A copy has one, the other is healed by that: whichever is looked at first.
+    let copy = hosts.path("given-back");
+    fs::create_dir(&copy).unwrap();
+    let of_one = hosts.path("sink/store/shop").join(&one);
+    assert!(Command::new("cp").arg("-a").arg(of_one).arg(&copy).status().unwrap().success());
+    out_of_reach(&hosts);
+    rot(&hosts.stored(&two, "b"));
+    hosts.run(&["sink", "verify", "shop", "--heal", "--from", copy.to_str().unwrap()], 0);
+}

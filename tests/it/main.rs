@@ -11,6 +11,7 @@ mod config;
 mod crash;
 mod daemon;
 mod deliver;
+mod delta;
 mod docs;
 mod enemy;
 mod format;

@@ -66,6 +66,7 @@ impl Answer for TestGate {
         let path = match part {
             Part::Meta => self.root.clone(),
             Part::Data => self.root.join("data"),
+            Part::Delta => self.root.join("delta"),
         };
         Ok(SendFolder { path, guard: Box::new(()) })
     }

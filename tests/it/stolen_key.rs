@@ -12,7 +12,9 @@ use std::{
     thread,
 };
 
-use crate::harness::{HANDOVER, Lab, NOBODY, names};
+use serde_json::Value;
+
+use crate::harness::{HANDOVER, Lab, NOBODY, Ran, TREE, names};
 
 /// The source's home with one generation that is stored and one that waits, and what the thief planted.
 struct Target {
@@ -298,6 +300,7 @@ fn requests(target: &Target) -> Vec<(OsString, Vec<u8>)> {
     for path in PATHS {
         all.push(format!("handover 1 send {path} META {caps}"));
         all.push(format!("handover 1 send {path} DATA {caps}"));
+        all.push(format!("handover 1 send {path} DELTA {caps}"));
         all.push(format!("handover 1 history {path}"));
         all.push(format!("handover 1 accept {path} {seal}"));
         all.push(format!("handover 1 reject {path} {seal}"));
@@ -305,6 +308,8 @@ fn requests(target: &Target) -> Vec<(OsString, Vec<u8>)> {
         all.push(format!("handover 1 send {waiting}/{path} DATA {caps}"));
     }
     all.extend(CAPS.iter().map(|caps| format!("handover 1 send {waiting} DATA {caps}")));
+    // There are no deltas beside these.
+    all.extend([waiting, stored].map(|id| format!("handover 1 send {id} DELTA {caps}")));
     // Ids of what is not here, of links that were planted, and seals of other content.
     for id in [
         "20990101T000000Z",
@@ -437,4 +442,53 @@ fn what_the_table_lists_is_answered_and_stays_within_the_generation() {
     let arrived = if got.is_dir() { names(&got) } else { Vec::new() };
     assert_eq!(arrived, ["generation.toml"], "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(target.picture(), before);
+}
+
+#[test]
+fn receipts_for_what_was_never_stored_cost_the_source_nothing_that_it_keeps_and_are_noticed_at_the_sink() {
+    let lab = Lab::of_user(NOBODY);
+    lab.config("keep = 2\nundo_for = \"7d\"", TREE, "alarm_after = \"2d\"");
+    lab.write("page", "hello\n");
+    lab.init();
+    let stored = lab.both();
+    let target = Target { lab, stored: stored.clone(), waiting: String::new() };
+    let lab = &target.lab;
+    let receipt = lab.text(format!("home/store/{stored}/receipt.toml"));
+    let on_day = |day: u32, args: &[&str]| {
+        let mut command = lab.handover(args);
+        Ran::new(&command.env("HANDOVER_CLOCK", format!("+{}h", day * 24)).output().unwrap())
+    };
+    // Every day the thief is there before the sink, and says that what waits is safe.
+    let mut lied = Vec::new();
+    for day in 1..=5 {
+        lab.write("page", format!("day {day}\n"));
+        on_day(day, &["source"]).exits(0);
+        let offers: Value = serde_json::from_slice(&target.ask("handover 1 offers", b"").out).unwrap();
+        let (id, seal) =
+            (offers["offers"][0]["id"].as_str().unwrap(), offers["offers"][0]["seal"].as_str().unwrap());
+        let forged = receipt.lines().map(|line| match line.split(' ').next() {
+            Some("id") => format!("id = \"{id}\"\n"),
+            Some("seal") => format!("seal = \"{seal}\"\n"),
+            Some("sequence") => format!("sequence = {}\n", day + 1),
+            _ => format!("{line}\n"),
+        });
+        let forged: String = forged.collect();
+        let answer = target.ask(format!("handover 1 accept {id} {seal}"), forged.as_bytes());
+        assert!(String::from_utf8_lossy(&answer.out).contains("accepted"), "{day}: {}", answer.err);
+        lied.push(id.to_owned());
+    }
+    on_day(5, &["source"]).exits(0);
+    let places = |place: &str| names(&lab.path("home").join(place));
+    let everywhere = || [places("store"), places("condemned"), places("transport-outgoing")].concat();
+    assert!(lied.iter().all(|id| everywhere().contains(id)), "{lied:?} in {:?}", everywhere());
+    assert!(lied[3..].iter().all(|id| places("store").contains(id)), "{:?}", places("store"));
+    on_day(5, &["source", "undo", &lied[0]]).exits(0).says(&["is back in the Source-Store"]);
+    // The sink's own watch sees what the source cannot: nothing came.
+    on_day(5, &["sink", "watch"]).exits(3).says(&["shop"]);
+    assert_eq!(names(&lab.path("sink/store/shop")), [stored.as_str()]);
+    crate::proof::proof(
+        "false receipts",
+        lied.len(),
+        lied.iter().filter(|id| !everywhere().contains(id)).count(),
+    );
 }

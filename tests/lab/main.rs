@@ -13,7 +13,10 @@
 #[path = "../../lab/hosts/mod.rs"]
 mod hosts;
 mod pair;
+#[path = "../it/proof.rs"]
+mod proof;
 
+mod bad_days;
 mod bench;
 mod confined;
 mod cut;

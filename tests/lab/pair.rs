@@ -13,7 +13,11 @@ pub const STORE: &str = "/home/dataBackupSink/store";
 
 /// Starts a source whose configuration ends so.
 pub fn source(lab: &Lab, name: &str, image: Image, elements: &str) -> Host {
-    let host = lab.host(name, image);
+    source_on(lab.host(name, image), name, elements)
+}
+
+/// Makes a host a source whose configuration ends so.
+pub fn source_on(host: Host, name: &str, elements: &str) -> Host {
     let config = format!("[source]\nname = \"{name}\"\nkeep = 2\nreserve = 0\n\n{elements}");
     host.put("/etc/handover/handover.toml", config.as_bytes(), 0o644);
     host.must("handover source init --schedule none");
@@ -25,7 +29,11 @@ pub const WWW: &str = "[[source.element]]\nname = \"www\"\nkind = \"tree\"\npath
 
 /// Starts a sink with these lines in its `[sink]`.
 pub fn sink(lab: &Lab, name: &str, lines: &str) -> Host {
-    let host = lab.host(name, Image::Host);
+    sink_on(lab.host(name, Image::Host), lines)
+}
+
+/// Makes a host a sink with these lines in its `[sink]`.
+pub fn sink_on(host: Host, lines: &str) -> Host {
     let config = format!(
         "[sink]\nkeep = 3\nreserve = 0\nidentity = \"/etc/handover/sink_ed25519\"\n\
          known_hosts = \"/etc/handover/known_hosts\"\n{lines}"

@@ -147,7 +147,10 @@ fn tell(context: &Context, role: SinkRole, report: &SinkRun, dry_run: bool) {
     }
     let rows = report.sources.iter().flat_map(|source| {
         source.stored.iter().map(|s| {
-            let proven = format!("{} hashed, {} re-read, {} linked", s.hashed, s.reread, s.linked);
+            let mut proven = format!("{} hashed, {} re-read, {} linked", s.hashed, s.reread, s.linked);
+            if s.patched > 0 {
+                proven += &format!(", {} made of {} that changed", s.patched, show::size(s.delta_bytes));
+            }
             vec![
                 source.name.clone(),
                 s.id.clone(),

@@ -6,7 +6,7 @@ use super::{Outcome, Sink};
 use crate::{
     cli::{Context, show},
     report::{self, Exit},
-    sink::{forget, prune},
+    sink::{brake, forget, journal, prune},
     store::{condemned::FORGOTTEN, retention::Verdict},
     sys::{clock, name::Name},
 };
@@ -25,9 +25,11 @@ pub(super) fn plan(context: &Context, sink: &Sink<'_>, names: &[Name]) -> Outcom
     let mut rows = Vec::new();
     for source in sink.named(names)? {
         let kept = store.source(&source.name).map_err(|e| sink.refuse(&e))?;
-        for decision in
-            prune::decide(&kept, source, sink.config, clock::now()).map_err(|e| sink.refuse(&e))?
-        {
+        let decided = prune::decide(&kept, source, sink.config, clock::now()).map_err(|e| sink.refuse(&e))?;
+        if let Some((_, why)) = &decided.losing.suspicious {
+            show::talk(&format!("{}: nothing would go, and it would be suspicious: {why}", source.name));
+        }
+        for decision in decided.decisions {
             let (goes, reasons) = match &decision.verdict {
                 Verdict::Keep(reasons) => (false, reasons.iter().map(ToString::to_string).collect()),
                 Verdict::Condemn(reason) => (true, vec![reason.to_string()]),
@@ -63,8 +65,16 @@ pub(super) fn now(context: &Context, sink: &Sink<'_>, names: &[Name]) -> Outcome
                 .for_each(|id| show::talk(&format!("{}: the deletion of {id} was finished", source.name)));
         }
         let pruned = prune::prune(&store, source, sink.config, clock::now()).map_err(|e| sink.refuse(&e))?;
-        show::findings(source.name.as_str(), &pruned.findings, context.quiet);
-        exit = exit.worst(report::exit_of(&pruned.findings));
+        let mut findings = pruned.findings;
+        if let Some((id, why)) = pruned.suspicious {
+            let (_, state) = sink.open()?;
+            let noted = journal::note(&state, source.name.as_str(), &id, (clock::now(), "suspicious"), why);
+            noted.map_err(|e| sink.refuse(&e))?;
+            let all = store.stored().map_err(|e| sink.refuse(&e))?;
+            findings.extend(brake::finding(sink.config.role, source.name.as_str(), &all));
+        }
+        show::findings(source.name.as_str(), &findings, context.quiet);
+        exit = exit.worst(report::exit_of(&findings));
         if !context.quiet {
             let condemned = pruned.condemned.iter();
             condemned.for_each(|(id, why)| show::talk(&format!("{}: {id} condemned: {why}", source.name)));

@@ -16,6 +16,7 @@ use crate::{
 struct Trusted {
     source: String,
     trusted: Vec<One>,
+    replaced_bit_by_bit: Vec<String>,
     still_suspicious: Vec<String>,
     dry_run: bool,
 }
@@ -42,9 +43,10 @@ pub(super) fn trust(
             format!("{name} has no stored generation {id}: see `handover {} list {name}`", sink.config.role);
         return Err(fail(Exit::Usage, &text));
     }
-    if !dry_run {
-        brake::trust(&store, &state, &which, clock::now()).map_err(|e| sink.refuse(&e))?;
-    }
+    let turning = match dry_run {
+        true => brake::turning(&stored, &which),
+        false => brake::trust(&store, &state, &which, clock::now()).map_err(|e| sink.refuse(&e))?,
+    };
     let all = brake::suspicious(&stored, None).into_iter();
     let still: Vec<String> = all.filter(|one| !which.contains(one)).map(|(id, _)| id.to_string()).collect();
     if context.json {
@@ -53,11 +55,18 @@ pub(super) fn trust(
         return Ok(show::json(&Trusted {
             source: name.to_string(),
             trusted,
+            replaced_bit_by_bit: turning.iter().map(ToString::to_string).collect(),
             still_suspicious: still,
             dry_run,
         }));
     }
     tell(name, &which, &still, dry_run);
+    for element in turning {
+        show::talk(&format!(
+            "{name}: {element} is replaced bit by bit, said for the second time: that is not suspicious any more as long as it \
+             goes on"
+        ));
+    }
     Ok(Exit::Ok)
 }
 

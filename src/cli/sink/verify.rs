@@ -9,12 +9,16 @@ use serde::Serialize;
 
 use super::{Outcome, Sink, connect, refuse};
 use crate::{
-    cli::{Context, args::Which, fail, progress::Display, show},
-    config::{Sandbox, SinkRole},
+    cli::{Context, alarm, alarm::What, args::Which, fail, progress::Display, show},
+    config::{Config, Sandbox, SinkRole},
     manifest::GenerationId,
+    notify::{Looked, Scope},
     remote::Tools,
-    report::Exit,
-    sink::heal::{NoHelp, Way, from_source},
+    report::{Exit, Kind, exit_of as exit_of_findings},
+    sink::{
+        self as sinks,
+        heal::{NoHelp, Way, from_source},
+    },
     store::{
         self, SourceStore, Stored,
         heal::{Healed, Healing},
@@ -32,18 +36,19 @@ pub(super) struct Heal {
     pub(super) dry_run: bool,
 }
 
-/// Of one source, or of all.
+/// Of one source, or of all. What is damaged is an alarm, and its end too.
 pub(super) fn all(
     context: &Context,
+    config: &Config,
     sink: &Sink<'_>,
     name: Option<&Name>,
     ids: &[Which],
     heal: Option<&Heal>,
 ) -> Outcome {
     let names: Vec<Name> = name.into_iter().cloned().collect();
-    let (mut exit, mut seen) = (Exit::Ok, Vec::new());
+    let (mut exit, mut seen, mut found) = (Exit::Ok, Vec::new(), Vec::new());
     for source in sink.named(&names)? {
-        let (store, _lock) = match sink.locked(&source.name, "verify") {
+        let (store, lock) = match sink.locked(&source.name, "verify") {
             Ok(locked) => locked,
             // That a run is at work with one source keeps nobody from proving the others.
             Err(Exit::Busy) => {
@@ -54,12 +59,27 @@ pub(super) fn all(
         };
         let of_source = one(context, sink, &source.name, &store, ids, heal)?;
         exit = exit.worst(exit_of(&of_source));
+        drop(lock);
+        let known = store.stored().map_err(|e| sink.refuse(&e))?;
+        let damage = sinks::watch::damage(sink.config.role, source.name.as_str(), &known);
+        found.push((source.name.as_str(), damage.into_iter().collect::<Vec<_>>()));
         if context.json {
             seen.extend(of_source);
         } else {
             tell(context, &of_source);
         }
     }
+    let scopes = found.iter().map(|(name, findings)| Scope {
+        name,
+        findings,
+        generation: None,
+        looked: Looked::nothing().and(Kind::Damaged),
+    });
+    let scopes = scopes.collect();
+    let what = What { role: sink.config.role.name(), action: "verify" };
+    let said = alarm::deliver(config, what, exit, scopes);
+    show::findings(sink.config.role.name(), &said, context.quiet);
+    exit = exit.worst(exit_of_findings(&said));
     Ok(if context.json { exit.worst(show::json(&seen)) } else { exit })
 }
 
@@ -178,8 +198,7 @@ fn one(
             ),
         ));
     }
-    let mut all = Vec::new();
-    for one in chosen {
+    let look = |one: &Stored| -> Result<Verified, Exit> {
         progress.begin(format!("verifying {}", one.id()), 0, one.found.generation.bytes);
         let (healed, source_said) = match heal {
             Some(heal) => heal.one(sink, store, one, &effort(&progress))?,
@@ -191,8 +210,21 @@ fn one(
         let next = || after_damage(sink.config.role, name);
         let seen = verified(name.as_str(), one.id().as_str(), &healed.report, next);
         let dry_run = heal.is_some_and(|heal| heal.dry_run) && !healed.report.is_whole();
-        all.push(Verified { healed: healed.files, dry_run, source_said, ..seen });
+        Ok(Verified { healed: healed.files, dry_run, source_said, ..seen })
+    };
+    let mut all = Vec::new();
+    // The newest first: it is the one that the source still has, and what it gets from there heals the others.
+    for one in chosen.iter().rev() {
+        all.push(look(one)?);
     }
+    // What one was given may be what an earlier one lacked.
+    if heal.is_some_and(|heal| !heal.dry_run) && all.iter().any(|one| one.healed > 0) {
+        for (one, seen) in chosen.iter().rev().zip(&mut all).filter(|(_, seen)| !seen.whole) {
+            let again = look(one)?;
+            *seen = Verified { healed: seen.healed + again.healed, ..again };
+        }
+    }
+    all.reverse();
     drop(display);
     let torn = strange.iter().filter(|_| ids.is_empty()).map(|s| Verified {
         source: name.to_string(),

@@ -115,6 +115,7 @@ impl<'c> Collecting<'c, '_> {
             progress: setup.progress,
             since_room: AtomicU64::new(0),
             read: AtomicU64::new(0),
+            deltas: None, // Pieces of logs are never changed.
         };
         let mut elements = vec![self.files(&shared)?];
         let mut making = Making::new(pieces::JOURNAL, self.draft, now);

@@ -7,13 +7,14 @@ use jiff::Timestamp;
 use super::{
     HandoverPoint,
     decide::{self, Receiving, Whereabouts},
+    deltas,
     hold::Changing,
     id_of, owned, receipt_in,
     recover::sweep,
 };
 use crate::{
     manifest::{Channel, Digest, GenerationId, Receipt, Seal, names, receipt},
-    store::{Found, Result},
+    store::{Error, Found, Result},
     sys::{Dir, durable},
 };
 
@@ -48,7 +49,10 @@ impl HandoverPoint {
         match decide::receive(seal, &self.whereabouts(id)?) {
             Receiving::OtherSeal => Ok(Acceptance::OtherSeal),
             Receiving::Gone => Ok(Acceptance::Gone),
-            Receiving::Already => Ok(Acceptance::Already(Digest::of(&self.kept_receipt(id, text)?))),
+            Receiving::Already => {
+                self.forget_deltas(id);
+                Ok(Acceptance::Already(Digest::of(&self.kept_receipt(id, text)?)))
+            }
             Receiving::Move => {
                 let dir = self.outgoing.open_dir(id)?;
                 let found = Found::load(&dir, id)?;
@@ -87,7 +91,10 @@ impl HandoverPoint {
     ) -> Result<()> {
         let id = found.id();
         match found.generation.channel {
-            Channel::Data => durable::rename(&self.outgoing, id, &self.store, id)?,
+            Channel::Data => {
+                durable::rename(&self.outgoing, id, &self.store, id)?;
+                self.forget_deltas(id);
+            }
             Channel::Logs => {
                 owned::write(&self.store, receipt_name(id), receipt, 0o440, self.new_file_owner())?;
                 self.condemn(&self.outgoing, found, "accepted by the sink", now, changing)?;
@@ -95,6 +102,11 @@ impl HandoverPoint {
             }
         }
         Ok(())
+    }
+
+    /// What is accepted has no need of its deltas. That they cannot be removed changes nothing: the next collect tries again.
+    fn forget_deltas(&self, id: &GenerationId) {
+        drop(self.store.open_dir(id).map_err(Error::from).and_then(|dir| deltas::remove(&dir)));
     }
 
     /// The receipt that is kept of what was accepted before.

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use super::{
     HandoverPoint, Listing, Place, StoredHere, accept, bear,
     decide::surplus,
+    deltas,
     hold::{Changing, is_read},
     id_of, owned, receipt_in,
     recover::sweep,
@@ -173,6 +174,7 @@ impl HandoverPoint {
     ) -> Result<()> {
         let (id, dir) = (found.id(), from.open_dir(found.id())?);
         sweep(&dir)?;
+        deltas::remove(&dir)?;
         self.write_note(&dir, why, now)?;
         if let Some(there) = self.condemned.open_dir_if_any(id)? {
             match Found::load(&there, id) {

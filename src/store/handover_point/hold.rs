@@ -66,8 +66,11 @@ impl HandoverPoint {
                     held()
                 })?;
             if !freed {
-                let why = std::io::Error::other("another handover process has held it for half a minute");
-                return Err(sys::Error::new("lock", dir.path(), why).into());
+                let why = format!(
+                    "another handover process has held it for half a minute (if none is at work, somebody keeps it on \
+                     purpose: `pkill -KILL -u {uid}` ends all of the transport user's)"
+                );
+                return Err(sys::Error::new("lock", dir.path(), std::io::Error::other(why)).into());
             }
         }
         Ok(Changing { _lock: dir })

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::{
     CONDEMNED_NOTE, HandoverPoint, Listing, bear,
     decide::{Leftover, leftover},
+    deltas,
     hold::Changing,
     owned, receipt_in,
 };
@@ -63,7 +64,8 @@ impl HandoverPoint {
                 done.items.extend(bear(recovered, found.id().as_ref(), &mut done.strange)?.flatten());
             }
             for found in Found::list(&self.store)?.0 {
-                bear(clear(&self.store, found.id()), found.id().as_ref(), &mut done.strange)?;
+                let cleared = clear(&self.store, found.id()).and_then(|dir| deltas::remove(&dir));
+                bear(cleared, found.id().as_ref(), &mut done.strange)?;
             }
         }
         let deletions = self.finish_deletions()?;

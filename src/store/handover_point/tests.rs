@@ -660,13 +660,9 @@ fn a_transport_user_who_never_gives_the_lock_back_stops_no_collector() {
     let sealed = home.seal(1);
     let Some((uid, gid)) = owner() else { return };
     let outgoing = home.folder.path().join("home/transport-outgoing");
-    let holder = |uid: u32, gid: u32| {
+    let holder = |uids: &[String], gid: u32| {
         let mut command = std::process::Command::new("setpriv");
-        command.args([format!("--reuid={uid}"), format!("--regid={gid}")]).args([
-            "--clear-groups",
-            "--",
-            "flock",
-        ]);
+        command.args(uids).arg(format!("--regid={gid}")).args(["--clear-groups", "--", "flock"]);
         // It holds the lock, and so does its child.
         command.arg(&outgoing).args(["sleep", "1000"]);
         let child = command.spawn().unwrap();
@@ -677,12 +673,15 @@ fn a_transport_user_who_never_gives_the_lock_back_stops_no_collector() {
         }
         child
     };
-    let mut hacked = holder(uid, gid);
-    drop(home.point.changing_within(10).unwrap());
-    assert!(!hacked.wait().unwrap().success());
+    // As itself, and as one that has begun a program of root's.
+    for hidden in [vec![format!("--reuid={uid}")], vec![format!("--ruid={uid}"), "--euid=0".to_owned()]] {
+        let mut hacked = holder(&hidden, gid);
+        drop(home.point.changing_within(10).unwrap());
+        assert!(!hacked.wait().unwrap().success());
+    }
     assert!(matches!(accept(&home, &sealed), Acceptance::Accepted(_)));
     // Root's own are waited for, and never ended.
-    let mut ours = holder(0, 0);
+    let mut ours = holder(&["--reuid=0".to_owned()], 0);
     let refused = home.point.changing_within(10).err().unwrap();
     assert!(refused.to_string().contains("has held it for half a minute"), "{refused}");
     assert!(ours.try_wait().unwrap().is_none());
@@ -692,6 +691,34 @@ fn a_transport_user_who_never_gives_the_lock_back_stops_no_collector() {
     for child in children.split_whitespace() {
         assert!(std::process::Command::new("kill").arg(child).status().unwrap().success());
     }
+}
+
+/// Takes the lock, puts it into a socket that nobody reads, closes it, and waits.
+const HIDES_THE_LOCK: &str = "import array, fcntl, os, socket, sys\n\
+    here, there = socket.socketpair()\n\
+    lock = os.open(sys.argv[1], os.O_RDONLY)\n\
+    fcntl.flock(lock, fcntl.LOCK_EX)\n\
+    here.sendmsg([b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [lock]))])\n\
+    os.close(lock)\n\
+    print('hidden', flush=True)\n\
+    sys.stdin.read()\n";
+
+#[test]
+fn a_lock_that_is_hidden_in_a_socket_fails_the_run_with_what_to_do_and_loses_nothing() {
+    let home = home(Channel::Data);
+    let sealed = home.seal(1);
+    let outgoing = home.folder.path().join("home/transport-outgoing");
+    let mut command = std::process::Command::new("/usr/bin/python3");
+    command.args(["-c", HIDES_THE_LOCK]).arg(&outgoing);
+    let mut hider =
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    std::io::Read::read_exact(hider.stdout.as_mut().unwrap(), &mut [0; 6]).unwrap();
+    let refused = home.point.changing_within(10).err().unwrap().to_string();
+    assert!(refused.contains("somebody keeps it on purpose: `pkill -KILL -u"), "{refused}");
+    assert_eq!(home.names("transport-outgoing").len(), 1);
+    hider.kill().unwrap();
+    hider.wait().unwrap();
+    assert!(matches!(accept(&home, &sealed), Acceptance::Accepted(_)));
 }
 
 #[test]

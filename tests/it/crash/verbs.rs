@@ -185,10 +185,75 @@ const RENAME: Verb = Verb {
 };
 
 /// A further generation waits.
+/// The same where a large file changes a little: what changed goes beside the generation.
+pub const LARGE: [Verb; 3] = [
+    Verb {
+        name: "source of a large file",
+        errors: 1,
+        world: || {
+            let world = World::new("keep = 1");
+            world.without_logs();
+            world.with_large();
+            world.save();
+            world
+        },
+        ready: |world| {
+            // However long it took to come to here, these files are at rest when they are read.
+            crate::harness::settle();
+            world.lab.run(&["source"]).exits(0);
+            world.change("two");
+        },
+        command: |world| world.lab.handover(&["source", "--json"]),
+        good: &[0, 4],
+        failed: &[14, 3, 4, 0],
+        later: nothing,
+        picture: |world| Picture::without_times(&world.lab, &["home", "app"], &[]),
+    },
+    Verb {
+        name: "accept of a large file",
+        errors: 1,
+        world: || {
+            let world = large_waiting("keep = 1");
+            world.receipt();
+            world
+        },
+        ready: nothing,
+        command: |world| world.accept(&receipt(world)),
+        good: &[0],
+        failed: &[99, 0],
+        later: nothing,
+        picture: |world| Picture::without_times(&world.lab, &["home", "app"], &[]),
+    },
+    Verb {
+        name: "sink of a large file",
+        errors: 1,
+        world: || large_waiting("keep = 1"),
+        ready: nothing,
+        command: |world| world.lab.handover(&["sink", "--json"]),
+        good: &[0],
+        failed: &[14, 3, 12, 0],
+        later: collect,
+        picture: |world| Picture::without_times(&world.lab, &["home", "sink"], &[]),
+    },
+];
+
 fn waiting(sink: &str) -> World {
     let world = World::new(sink);
     world.change("two");
     world.lab.run(&["source"]).exits(0);
+    world.save();
+    world
+}
+
+/// As [`waiting`], and what waits brings what changed in a large file.
+fn large_waiting(sink: &str) -> World {
+    let world = World::new(sink);
+    world.with_large();
+    world.change("two");
+    world.lab.run(&["source"]).exits(0);
+    let id = world.lab.waiting().pop().unwrap();
+    let deltas = world.lab.path("home/transport-outgoing").join(id).join("delta");
+    assert_eq!(crate::harness::names(&deltas).len(), 1);
     world.save();
     world
 }

@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     fs,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -54,6 +54,8 @@ path = "{lab}/logs"
 "#;
 
 const LOGS: &str = "[source.logs]\nhome = \"{lab}/logs\"\npaths = [\"{lab}/app/log/*\"]";
+
+const LARGE: &str = "app/www/large";
 
 /// What is put back; all else in the lab stays.
 pub const PARTS: [&str; 6] = ["app", "home", "logs", "sink", "logsink", "state"];
@@ -111,6 +113,12 @@ impl World {
         fs::write(self.lab.path(name), text).unwrap();
     }
 
+    /// From now on the source has a large file, which is on both sides already; it changes a little each time.
+    pub fn with_large(&self) {
+        fs::File::create(self.lab.path(LARGE)).unwrap().set_len(17 << 20).unwrap();
+        self.round();
+    }
+
     /// From now on the source has data only.
     pub fn without_logs(&self) {
         let root = self.lab.path("");
@@ -133,6 +141,9 @@ impl World {
         }
         self.write(&format!("app/www/sub/only {word}"), word);
         self.write("app/db/live", word);
+        if let Ok(large) = fs::File::options().write(true).open(self.lab.path(LARGE)) {
+            large.write_all_at(word.as_bytes(), 9 << 20).unwrap();
+        }
         let log = self.lab.path("app/log/access.log");
         let before = fs::read_to_string(&log).unwrap_or_default();
         fs::write(log, format!("{before}{word}\n")).unwrap();

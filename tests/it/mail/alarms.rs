@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     net::TcpListener,
     path::PathBuf,
     process::{Command, Stdio},
@@ -95,6 +96,51 @@ fn a_mail_server_that_is_down_fails_no_backup_and_gets_the_mail_later() {
     assert_eq!(later.status.code(), Some(0), "{later:?}");
     assert_eq!(server.subjects(), [WAITS, "[handover] shop: well again: not fetched"]);
     assert_eq!(spool(&lab).len(), 0);
+}
+
+/// Takes every connection, says this, and never a word more.
+fn mute(greeting: &'static str) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        let mut held = Vec::new();
+        for line in listener.incoming() {
+            let mut line = line.unwrap();
+            line.write_all(greeting.as_bytes()).unwrap();
+            held.push(line);
+        }
+    });
+    port
+}
+
+#[test]
+fn a_mail_server_that_hangs_is_given_up_in_time_fails_no_backup_and_gets_the_mail_later() {
+    for greeting in ["", "220 mail ESMTP\r\n"] {
+        let lab = Lab::new();
+        let server = mute(greeting);
+        plain(&lab, "", server);
+        let text = lab.text("handover.toml").replace("timeout = \"10s\"", "timeout = \"2s\"");
+        lab.config_text(&text);
+        lab.write("file", "x");
+        lab.init();
+        lab.source(0);
+        let start = Instant::now();
+        let report = lab.source(4);
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(30), "{took:?}");
+        assert!(report["generation"]["id"].is_string(), "{report:#}");
+        let said = findings(&report, "alarm-not-delivered").concat();
+        assert!(said.contains("a mail waits in "), "{report:#}");
+        assert_eq!(spool(&lab).len(), 1);
+        // A backup is fetched meanwhile, and the mail goes out when somebody takes it.
+        lab.sink(0);
+        let server = Server::start(&lab, Speaks::Plain);
+        plain(&lab, "", server.port);
+        let later = lab.handover(&["source", "watch"]).env("HANDOVER_CLOCK", "+1h").output().unwrap();
+        assert_eq!(later.status.code(), Some(0), "{later:?}");
+        assert_eq!(server.subjects().first().map(String::as_str), Some(WAITS));
+        assert_eq!(spool(&lab).len(), 0);
+    }
 }
 
 #[test]
@@ -243,4 +289,40 @@ fn in_real_time_a_generation_that_nobody_fetches_is_mailed_once() {
     lab.sink(0);
     lab.run(&["source", "watch"]);
     assert!(body(&server.mails()[1]).contains("well again: not fetched"), "{:#?}", server.mails());
+}
+
+#[test]
+fn damage_in_the_store_is_mailed_when_it_is_found_and_when_it_is_healed() {
+    let lab = Lab::new();
+    let server = Server::start(&lab, Speaks::Plain);
+    plain(&lab, "", server.port);
+    lab.write("file", "content of the file");
+    lab.init();
+    let id = lab.both();
+    let stored = lab.stored(format!("sink/store/shop/{id}"), "file");
+    fs::set_permissions(&stored, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+    fs::write(&stored, "cONTENT of the file").unwrap();
+    lab.run(&["sink", "verify"]).exits(13);
+    let damaged = "[handover] shop: damaged in the store";
+    assert_eq!(server.subjects(), [damaged]);
+    let mails = server.mails();
+    for words in [format!("{id} (1 file)"), "handover sink verify shop --heal".to_owned()] {
+        assert!(body(&mails[0]).contains(&words), "{words}: {}", body(&mails[0]));
+    }
+    // It lasts, whoever looks, and a run that has nothing to do with it does not end it.
+    lab.run(&["sink", "verify"]).exits(13);
+    lab.sink(0);
+    lab.run(&["sink", "watch"]).exits(13).says(&["damaged in the store", &id]);
+    assert_eq!(server.subjects(), [damaged]);
+    lab.run(&["sink", "verify", "--heal"]).exits(0);
+    assert_eq!(server.subjects(), [damaged, "[handover] shop: well again: damaged in the store"]);
+    lab.run(&["sink", "watch"]).exits(0);
+    // A generation that cannot be read at all, found by the watch alone.
+    let own = lab.path("sink/store/shop").join(&id).join("generation.toml");
+    let text = fs::read_to_string(&own).unwrap();
+    fs::remove_file(&own).unwrap();
+    lab.run(&["sink", "watch"]).exits(13);
+    fs::write(&own, text).unwrap();
+    lab.run(&["sink", "watch"]).exits(0);
+    assert_eq!(server.subjects().len(), 4, "{:?}", server.subjects());
 }

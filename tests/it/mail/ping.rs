@@ -92,3 +92,25 @@ fn a_ping_that_fails_is_a_warning_without_its_address_and_fails_no_backup() {
     // Three attempts at the beginning, three at the end.
     assert_eq!(lab.text("tmp/asked").lines().count(), 6);
 }
+
+#[test]
+fn a_ping_that_hangs_is_given_up_in_time_and_fails_no_backup() {
+    let lab = Lab::new();
+    // It takes connections and never says a word.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://127.0.0.1:{}/secret", mute.local_addr().unwrap().port());
+    pings(&lab, &[("source", &url)]);
+    lab.write("file", "x");
+    lab.init();
+    let start = std::time::Instant::now();
+    let report = lab.source(0);
+    assert!(report["generation"]["id"].is_string(), "{report:#}");
+    let (said, took) = (findings(&report, "warning"), start.elapsed());
+    assert!(said.len() == 2 && said.iter().all(|line| line.contains("the ping to ")), "{said:#?}");
+    // Three attempts of 2 s at the beginning and three at the end, with pauses.
+    assert!(
+        took > std::time::Duration::from_secs(2) && took < std::time::Duration::from_secs(60),
+        "{took:?}"
+    );
+    lab.sink(0);
+}

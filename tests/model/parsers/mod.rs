@@ -177,6 +177,11 @@ fn a_receipt_is_the_same_when_it_is_written_again() {
 }
 
 #[test]
+fn a_delta_puts_nothing_where_it_does_not_belong() {
+    try_all("delta", targets::delta);
+}
+
+#[test]
 fn no_configuration_makes_the_program_fall_over() {
     try_all("config", targets::config);
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use handover::{
     config::{self, Role, Surroundings},
     gate::protocol::{REQUEST_LIMIT, Request, parse_paths, paths_to_bytes},
-    manifest::{Generation, Item, Limits, Receipt, mtree},
+    manifest::{Digest, Generation, Item, Limits, Receipt, delta, mtree},
 };
 
 /// The gate's request, and the list of paths that follows a `reject`.
@@ -75,6 +75,40 @@ pub fn receipt(bytes: &[u8]) -> bool {
     assert!(receipt.sink.len() + receipt.store.len() <= bytes.len());
     assert_eq!(Receipt::parse(receipt.to_text().unwrap().as_bytes()).unwrap(), receipt);
     true
+}
+
+/// What changed in a large file; as it came, and with a checksum that is right, so that what lies beyond it is tried.
+pub fn delta(bytes: &[u8]) -> bool {
+    let body = &bytes[..bytes.len().saturating_sub(32)];
+    let sealed = [body, &Digest::of(body).0].concat();
+    let taken = is_delta(bytes);
+    is_delta(&sealed) || taken
+}
+
+fn is_delta(bytes: &[u8]) -> bool {
+    let Ok(mut reader) = delta::Reader::new(bytes) else { return false };
+    let head = *reader.head();
+    let mut writer = delta::Writer::new(Vec::new(), &head).unwrap();
+    let mut next = 0;
+    loop {
+        match reader.next() {
+            Ok(Some((offset, block))) => {
+                // Nothing lies outside of the result, or where something was put already.
+                assert!(offset >= next && offset + block.len() as u64 <= head.length, "{offset}");
+                assert!(block.len() <= bytes.len() && block.len() <= 1 << 20 && !block.is_empty());
+                next = offset + block.len() as u64;
+                writer.block(offset, block).unwrap();
+            }
+            Ok(None) => {
+                assert_eq!(writer.finish().unwrap(), bytes, "there is one spelling only");
+                return true;
+            }
+            Err(e) => {
+                assert!(e.to_string().len() <= 4096);
+                return false;
+            }
+        }
+    }
 }
 
 /// The configuration.

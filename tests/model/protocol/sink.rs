@@ -82,6 +82,7 @@ impl Protocol {
             entries: 1,
             bytes: 1,
             manifest_bytes: 1,
+            deltas: Vec::new(),
             rejected: false,
             reading: false,
         };

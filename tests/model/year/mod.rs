@@ -87,6 +87,7 @@ impl Sink {
             entries: 1,
             bytes: 1,
             manifest_bytes: 1,
+            deltas: Vec::new(),
             rejected: false,
             reading: false,
         };

@@ -1,0 +1,9 @@
+#![no_main]
+
+#[path = "../../tests/model/parsers/targets.rs"]
+#[allow(dead_code)]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    targets::delta(bytes);
+});
