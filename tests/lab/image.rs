@@ -6,6 +6,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::Command,
     time::{Duration, Instant},
@@ -203,6 +204,57 @@ fn the_image_is_a_source_and_a_sink_without_privileges_that_pull_on_schedule_sto
         size.trim(),
         memory.trim().replace('\n', ", ")
     );
+}
+
+/// The first block of docs/container.md that begins so.
+fn block(begins: &str) -> String {
+    let page = include_str!("../../docs/container.md");
+    let from = page.find(&format!("```{begins}")).expect("the page has lost its block");
+    let text = page[from..].split_once('\n').unwrap().1;
+    text[..text.find("```").unwrap()].to_owned()
+}
+
+#[test]
+fn an_image_with_the_client_of_a_database_dumps_it_over_tcp() {
+    let lab = Lab::new();
+    let db = lab.host("db", Image::Databases);
+    db.must(
+        "echo \"listen_addresses = '*'\" >>/etc/postgresql/15/main/postgresql.conf
+         echo 'host shop backup all scram-sha-256' >>/etc/postgresql/15/main/pg_hba.conf
+         pg_ctlcluster 15 main start",
+    );
+    db.must_as("postgres", "createdb shop && psql -d shop -c \"create role backup login superuser password 'secret'\" \
+                            -c 'create table fixed as select id, md5(id::text) from generate_series(1, 5000) id'");
+
+    let mut all = Appliances::new(&lab);
+    let derived = format!("{}-with-client", all.name);
+    fs::write(
+        all.path("Dockerfile"),
+        block("dockerfile").replace("FROM handover", &format!("FROM {}", all.image)),
+    )
+    .unwrap();
+    must(&format!("build --quiet --tag {derived} {}", all.folder.path().display()));
+    all.image = derived;
+    let configuration = block("toml\n[source]").replacen("\n\n", "\nreserve = 0\n\n", 1);
+    fs::write(all.path("source/handover.toml"), configuration).unwrap();
+    fs::write(all.path("source/pgpass"), "db:5432:shop:backup:secret\n").unwrap();
+    fs::set_permissions(all.path("source/pgpass"), fs::Permissions::from_mode(0o600)).unwrap();
+    all.run("source", "--rm", "rw", "init --schedule none");
+    all.run("source", "--rm", "ro", "run");
+
+    let waiting =
+        format!("run --rm --network none --entrypoint sh --volume {0}-source:/home {1}", all.name, all.image);
+    let listing = Command::new("docker")
+        .args(waiting.split_whitespace())
+        .args(["-c", "pg_restore --list /home/dataBackupSource/transport-outgoing/*/data/db/shop.dump"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&[listing.stdout, listing.stderr].concat()).into_owned();
+    assert!(
+        said.contains("TABLE DATA public fixed backup") || said.contains("TABLE DATA public fixed postgres"),
+        "{said}"
+    );
+    must(&format!("rmi {}", all.image));
 }
 
 #[test]
