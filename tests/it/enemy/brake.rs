@@ -282,7 +282,7 @@ fn an_element_that_is_not_in_it_any_more_is_suspicious_and_one_that_failed_is_ke
     fs::write(days.lab.path("rows"), "rows").unwrap();
     let (_, report) = days.next(3);
     assert!(
-        findings(&report, "suspicious").concat().contains("db has shrunk: 1 files with 4 bytes"),
+        findings(&report, "suspicious").concat().contains("db has shrunk: 1 file with 4 bytes"),
         "{report:#}"
     );
     days.run(&["sink", "trust", "shop"], 0);
