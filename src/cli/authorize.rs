@@ -32,16 +32,17 @@ fn authorize(context: &Context, source: &config::Source, args: &AuthorizeArgs) -
         .map_err(|e| (Exit::Usage, e.to_string()))?;
     let (channel, channel_home) = channel(source, args)?;
     let user = transport_user(channel, channel_home).map_err(|e| configuration(&e))?;
-    let handover = trusted_path().map_err(|e| configuration(&e))?;
     let home = (channel_home != Path::new(&user.home)).then(|| channel_home.to_path_buf());
-    let binding = Binding { handover, to: To::Gate(channel.as_str()), home, from: args.from.clone() };
+    let to = To::Gate(channel.as_str());
     let file = match &args.authorized_keys {
         Some(file) => file.clone(),
         None => Path::new(&user.home).join(".ssh/authorized_keys"),
     };
     if args.remove {
-        return remove(context, (&file, channel), &key, binding.to, args.dry_run);
+        return remove(context, (&file, channel), &key, to, args.dry_run);
     }
+    let handover = trusted_path().map_err(|e| configuration(&e))?;
+    let binding = Binding { handover, to, home, from: args.from.clone() };
     let outcome = keys::allow(&file, &key, &binding, args.dry_run).map_err(|e| match &e {
         Error::Sys(inner) if inner.is_storage() => (Exit::Storage, e.to_string()),
         _ => configuration(&e),

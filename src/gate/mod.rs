@@ -120,8 +120,7 @@ impl Gate {
     fn offer(&self, one: &Waiting) -> Result<Offer, Refused> {
         let generation = &one.found.generation;
         let dir = self.point.locate(&generation.id).map_err(|e| refuse::store(&e))?;
-        let deltas = dir.as_ref().map(|(_, dir)| deltas::offered(dir)).transpose();
-        let deltas = deltas.map_err(|e| refuse::store(&e))?.unwrap_or_default();
+        let deltas = dir.as_ref().map(|(_, dir)| deltas::offered(dir)).unwrap_or_default();
         let manifest_bytes =
             dir.map(|(_, dir)| meta_bytes(&dir)).transpose().map_err(|e| refuse::store(&e))?;
         Ok(Offer {

@@ -73,11 +73,19 @@ fn own(unit: &UnitRecord) -> Result<Option<(Dir, OsString, Dir)>> {
     for name in above.names()? {
         if above.stat_if_any(&name)?.is_some_and(|stat| stat.st_ino == inode)
             && let Ok(found) = held(&above.join(&name), Some(inode))
+            && is_staging(&found.2)?
         {
             return Ok(Some(found));
         }
     }
     Ok(None)
+}
+
+/// Whether a folder holds what a staging folder holds, and nothing else: the number of an inode that is gone is given to the
+/// next folder that somebody makes.
+fn is_staging(dir: &Dir) -> Result<bool> {
+    let names = dir.names()?;
+    Ok(!names.is_empty() && names.iter().all(|name| name == NEW || name == OLD))
 }
 
 /// Removes the staging folder with all that is in it. One that was made and not yet noted holds nothing.

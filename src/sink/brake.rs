@@ -91,7 +91,7 @@ pub fn finding(role: SinkRole, name: &str, all: &(Vec<Stored>, Vec<Strange>)) ->
 }
 
 /// What is no generation any more, but was suspicious, or may have been: nobody can say that it is right.
-fn of_strange(name: &str, strange: &[Strange]) -> Option<Finding> {
+pub fn of_strange(name: &str, strange: &[Strange]) -> Option<Finding> {
     let (one, doubt) = strange.iter().find_map(|s| Some((s, s.doubt.as_deref()?)))?;
     let id = show(one.name.as_bytes());
     let text = format!("{id} cannot be read, and nothing of this source goes: {}", show(doubt.as_bytes()));

@@ -38,14 +38,20 @@ pub(super) fn patch(
     if patches.is_empty() || !fits(one, planned, &patches, bounds)? {
         return Ok(Patched::default());
     }
-    one.timed("delta", |one| work(one, offer, planned, (&patches, bounds), effort))
+    let done = one.timed("delta", |one| work(one, offer, planned, (&patches, bounds), effort));
+    if done.is_err() {
+        planned.drop_deltas()?;
+    }
+    done
 }
 
-/// Whether there is room for deltas beside what is to come anyway.
+/// Whether there is room for deltas beside what is to come anyway. A source can make each as large as the largest that it
+/// offered: that is where its transfer ends.
 fn fits(one: &One<'_>, planned: &Planned, patches: &[Patch], bounds: Bounds) -> Result<bool, Failed> {
     let free =
         Dir::open(&one.setup.config.home).and_then(|home| Room::of(&home)).map_err(store::Error::from)?;
-    let deltas = patches.iter().fold(0_u64, |sum, patch| sum.saturating_add(patch.offered.bytes));
+    let largest = patches.iter().map(|patch| patch.offered.bytes).max().unwrap_or(0);
+    let deltas = largest.saturating_mul(patches.len() as u64);
     let needed = planned.room_needed().0.saturating_add(deltas).saturating_add(bounds.floor);
     Ok(free.bytes_free >= needed)
 }

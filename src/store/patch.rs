@@ -31,6 +31,8 @@ use crate::{
 };
 
 const DELTA: &str = "delta";
+/// In it, a file while it is made: what has its own name in `recv/` was made to the end.
+const MADE: &str = ".made";
 
 /// A file that can be made out of one that is here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,8 +74,8 @@ impl From<sys::Error> for Unmade {
 impl From<CopyError> for Unmade {
     fn from(e: CopyError) -> Self {
         match e {
-            CopyError::Read(e) => Self::Flaw(e.to_string()),
-            CopyError::Write(e) => Self::Ours(e.into()),
+            // The base cannot be read, or there is no room: whether the disk is to blame shows when the file is fetched.
+            CopyError::Read(e) | CopyError::Write(e) => Self::Flaw(e.to_string()),
             CopyError::Interrupted(e) => Self::Ours(Error::Interrupted(e)),
         }
     }
@@ -105,6 +107,8 @@ impl Planned {
                 && let Some(offered) = offered.get(&asked.digest)
                 && delta::is_plausible(offered.bytes, asked.size)
                 && let Some((old, old_size)) = here.get(&offered.base)
+                // Else a few bytes could demand that a hole as large as the disk is hashed.
+                && asked.size <= old_size.saturating_add(offered.bytes)
             {
                 let (stored, old) = (path.to_vec(), old.clone());
                 patches.push(Patch {
@@ -120,7 +124,7 @@ impl Planned {
         Ok(patches)
     }
 
-    /// Where rsync puts deltas; those of an earlier attempt are still there. [`Self::patch`] removes it.
+    /// Where rsync puts deltas. [`Self::patch`] removes it, and [`Self::drop_deltas`] what a failed attempt left.
     pub fn delta_path(&self) -> Result<PathBuf> {
         Ok(self.place.dir.ensure_dir(DELTA, RECV_MODE)?.path().to_path_buf())
     }
@@ -129,6 +133,14 @@ impl Planned {
     pub fn has_delta(&self, offered: &delta::Offered) -> Result<bool> {
         let Some(dir) = self.place.dir.open_dir_if_any(DELTA)? else { return Ok(false) };
         Ok(dir.stat_if_any(offered.name())?.is_some_and(|stat| is_delta(&stat, offered)))
+    }
+
+    /// Removes the deltas that are here, whole or not, so that they take no room from what is fetched.
+    pub fn drop_deltas(&self) -> Result<()> {
+        if self.place.dir.stat_if_any(DELTA)?.is_some() {
+            durable::remove_tree(&self.place.dir, DELTA)?;
+        }
+        Ok(())
     }
 
     /// Makes files out of their previous versions and the deltas that have arrived, and removes those. What was made is
@@ -195,16 +207,18 @@ fn make(
         return Err(flaw("its delta is one of other files"));
     }
     let (dir, name) = old.parent(&patch.old)?;
-    let base = dir.open_file(name)?;
+    let base = dir.open_file(name).map_err(|e| Unmade::Flaw(e.to_string()))?;
     let stat = stamp::stat(&base, &dir.join(name))?;
     look(&stat, patch.old_size).map_err(Unmade::Flaw)?;
     if stamp::mtime(&stat) == WRONG {
         return Err(flaw("its previous version is damaged here"));
     }
+    durable::remove_tree(deltas, MADE)?;
+    let to = deltas.create_file(MADE, 0o600)?;
+    fill(&mut delta, &base, &to, &deltas.join(MADE), seen)?;
     let (dir, name) = recv.parent(&patch.stored)?;
     durable::remove_tree(dir, name)?;
-    let to = dir.create_file(name, 0o600)?;
-    fill(&mut delta, &base, &to, &dir.join(name), seen)
+    durable::rename(deltas, MADE, dir, name).map_err(|e| Unmade::Flaw(e.to_string()))
 }
 
 fn fill(
@@ -214,13 +228,14 @@ fn fill(
     path: &std::path::Path,
     seen: &dyn Fn(u64),
 ) -> std::result::Result<(), Unmade> {
-    let unwritten = |e| Unmade::Ours(sys::Error::new("write", path, e).into());
+    let unwritten = |e| CopyError::Write(sys::Error::new("write", path, e));
     let mut copied = |bytes| {
         seen(bytes);
         signals::check()
     };
-    copy::clone_or_copy(base, to, path, &mut copied)?;
-    to.set_len(delta.head().length).map_err(unwritten)?;
+    let length = delta.head().length;
+    copy::clone_or_copy(base, to, length, path, &mut copied)?;
+    to.set_len(length).map_err(unwritten)?;
     while let Some((offset, bytes)) = delta.next()? {
         copy::write_at(to, bytes, offset, path).map_err(unwritten)?;
         signals::check().map_err(|e| Unmade::Ours(Error::Interrupted(e)))?;

@@ -115,6 +115,7 @@ impl WithMeta {
         let (wanted, to_fetch) = (Arc::new(wanted), ToFetch::default());
         let mut planned =
             Planned { place, found, generation, basis, wanted, origins, policy, plan, to_fetch, own_damage };
+        planned.drop_deltas()?;
         planned.settle(effort)?;
         planned.tidy()?;
         Ok(planned)

@@ -171,22 +171,23 @@ fn read_full_at(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<
     Ok(filled)
 }
 
-/// Makes the new, empty file `to` the same as `from`, which nobody writes to: shared where the file system can, else
-/// copied with its holes.
+/// Makes the new, empty file `to` the same as the first `length` bytes of `from`, or all of it if it is shorter; nobody
+/// writes to that. Shared where the file system can, else copied with its holes.
 #[track_caller]
 pub fn clone_or_copy(
     from: &File,
     to: &File,
+    length: u64,
     path: &Path,
     seen: &mut Seen<'_>,
 ) -> std::result::Result<(), CopyError> {
     const PIECE: u64 = 8 << 20;
-    if share(from, to) {
-        return Ok(());
-    }
     let size = rustix::fs::fstat(from).map_err(|e| CopyError::Read(Error::new("look at", path, e)))?.st_size;
-    let size = u64::try_from(size).unwrap_or(0);
+    let size = u64::try_from(size).unwrap_or(0).min(length);
     let unwritten = |e| CopyError::Write(Error::new("write the copy of", path, e));
+    if share(from, to) {
+        return to.set_len(size).map_err(unwritten);
+    }
     for (start, end) in data_of(from, size, path)? {
         let mut offset = start;
         while offset < end {
@@ -400,7 +401,7 @@ mod tests {
         from.write_all_at(b"middle", 50_000_000).unwrap();
         from.set_len(90_000_000).unwrap();
         let to = tempfile::tempfile_in(".").unwrap();
-        clone_or_copy(&from, &to, Path::new("from"), &mut |_| Ok(())).unwrap();
+        clone_or_copy(&from, &to, u64::MAX, Path::new("from"), &mut |_| Ok(())).unwrap();
         assert_eq!(to.metadata().unwrap().len(), 90_000_000);
         assert!(to.metadata().unwrap().blocks() * 512 < 1_000_000, "holes were filled");
         let mut bytes = [0; 6];

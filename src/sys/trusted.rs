@@ -24,10 +24,10 @@ pub struct Exposed {
 pub fn exposed(path: &Path, owner: u32) -> Result<Vec<Exposed>> {
     let failed = |e| Error::new("look at", path, e);
     let named = std::path::absolute(path).map_err(failed)?;
-    let real = named.canonicalize().map_err(failed)?;
+    named.canonicalize().map_err(failed)?;
     let mut seen = BTreeSet::new();
     let mut all = Vec::new();
-    for whole in [&named, &real] {
+    for whole in &followed(named).map_err(failed)? {
         let mut chain: Vec<&Path> = whole.ancestors().collect();
         chain.reverse();
         for (at, place) in chain.iter().enumerate() {
@@ -35,6 +35,26 @@ pub fn exposed(path: &Path, owner: u32) -> Result<Vec<Exposed>> {
                 all.extend(look(place, chain.get(at + 1).copied(), owner)?);
             }
         }
+    }
+    Ok(all)
+}
+
+/// A path as it is named, and after each link on its way, one by one: who can exchange a link of a chain leads it elsewhere.
+fn followed(named: PathBuf) -> std::io::Result<Vec<PathBuf>> {
+    let mut all = vec![named];
+    while let Some(current) = all.last() {
+        let mut chain: Vec<&Path> = current.ancestors().collect();
+        chain.reverse();
+        let Some(link) = chain.into_iter().find(|place| place.is_symlink()) else { break };
+        let rest = current.strip_prefix(link).unwrap_or(Path::new(""));
+        let target = link.parent().unwrap_or(link).join(link.read_link()?);
+        // A path that ends with a separator would be that of a folder.
+        let next = if rest.as_os_str().is_empty() { target } else { target.join(rest) };
+        // As the kernel has it: what was found to lead somewhere does so within so many links.
+        if all.len() > 40 {
+            return Err(rustix::io::Errno::LOOP.into());
+        }
+        all.push(next);
     }
     Ok(all)
 }
@@ -61,6 +81,26 @@ mod tests {
 
     use super::*;
     use crate::sys::{Dir, durable, users};
+
+    #[test]
+    fn every_link_of_a_chain_is_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let dir = Dir::open(&root).unwrap();
+        for name in ["bin", "bob", "opt"] {
+            dir.create_dir(name, 0o755).unwrap();
+        }
+        durable::write_file(&Dir::open(root.join("opt")).unwrap(), "handover", b"x", 0o755).unwrap();
+        std::os::unix::fs::symlink("../bob/current/handover", root.join("bin/handover")).unwrap();
+        std::os::unix::fs::symlink(root.join("opt"), root.join("bob/current")).unwrap();
+        let inside = || {
+            let all = exposed(&root.join("bin/handover"), users::euid()).unwrap();
+            all.into_iter().filter(|one| one.path.canonicalize().unwrap().starts_with(&root)).count()
+        };
+        assert_eq!(inside(), 0);
+        std::fs::set_permissions(root.join("bob"), Permissions::from_mode(0o777)).unwrap();
+        assert!(inside() > 0, "who owns the folder of the link in the middle leads it elsewhere");
+    }
 
     #[test]
     fn whoever_could_exchange_a_file_or_a_folder_on_the_way_is_found() {

@@ -36,8 +36,15 @@ pub(super) fn trust(
 ) -> Outcome {
     let (store, _lock) = sink.locked(name, "trust")?;
     let (_, state) = sink.open()?;
-    let (stored, _) = store.stored().map_err(|e| sink.refuse(&e))?;
+    let (stored, strange) = store.stored().map_err(|e| sink.refuse(&e))?;
     let which = brake::suspicious(&stored, id);
+    // Nobody's word helps against what cannot be read.
+    if let Some(finding) = brake::of_strange(name.as_str(), &strange).filter(|_| which.is_empty()) {
+        return Err(fail(
+            Exit::SomeFailed,
+            &format!("{}\n  -> {}", finding.text, finding.fix.unwrap_or_default()),
+        ));
+    }
     if let Some(id) = id.filter(|id| !stored.iter().any(|s| s.id() == *id)) {
         let text =
             format!("{name} has no stored generation {id}: see `handover {} list {name}`", sink.config.role);

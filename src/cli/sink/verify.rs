@@ -75,11 +75,12 @@ pub(super) fn all(
         generation: None,
         looked: Looked::nothing().and(Kind::Damaged),
     });
-    let scopes = scopes.collect();
-    let what = What { role: sink.config.role.name(), action: "verify" };
-    let said = alarm::deliver(config, what, exit, scopes);
-    show::findings(sink.config.role.name(), &said, context.quiet);
-    exit = exit.worst(exit_of_findings(&said));
+    if heal.is_none_or(|heal| !heal.dry_run) {
+        let what = What { role: sink.config.role.name(), action: "verify" };
+        let said = alarm::deliver(config, what, exit, scopes.collect());
+        show::findings(sink.config.role.name(), &said, context.quiet);
+        exit = exit.worst(exit_of_findings(&said));
+    }
     Ok(if context.json { exit.worst(show::json(&seen)) } else { exit })
 }
 
