@@ -22,6 +22,8 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
 Subsystem sftp internal-sftp
+# Nobody's own shell settings: what they load, every session would pay for.
+SetEnv HOME={root}
 """
 
 SSH = """
