@@ -466,13 +466,29 @@ fn transfer_and_check(
     wire: &mut u64,
 ) -> Result<Checked, Failed> {
     let proving = one.setup.config.verify != config::Verify::None;
+    let mut laid = None;
     for attempt in 1..=ATTEMPTS {
         let to_fetch = planned.to_fetch();
         if to_fetch.files == 0 {
             break;
         }
         one.progress.begin(format!("fetching {}", offer.id), to_fetch.files, to_fetch.bytes);
-        *wire += wire_of(&one.timed("transfer", |one| transfer(one, offer, &planned, bounds, proving))?);
+        let fetched = one.timed("transfer", |one| {
+            std::thread::scope(|scope| {
+                // What is here already is laid out meanwhile.
+                let laying = laid.is_none().then(|| scope.spawn(|| planned.lay(effort)));
+                let fetched = transfer(one, offer, &planned, bounds, proving);
+                let lay =
+                    laying.map(|thread| thread.join().map_err(|_| Failed::Internal("a thread panicked")));
+                // What ended the transfer is what is told: the next run lays it out anew.
+                let fetched = fetched?;
+                if let Some(lay) = lay {
+                    laid = Some(lay??);
+                }
+                Ok::<_, Failed>(fetched)
+            })
+        })?;
+        *wire += wire_of(&fetched);
         if proving && attempt < ATTEMPTS {
             one.progress.begin(format!("checking {}", offer.id), 0, 0);
             one.timed("check", |_| planned.settle(effort))?;
@@ -483,7 +499,7 @@ fn transfer_and_check(
     }
     one.journal(&offer.id, "fetched", format!("{wire} bytes over the wire"));
     one.progress.begin(format!("checking {}", offer.id), 0, 0);
-    match one.timed("check", |_| planned.check(effort)) {
+    match one.timed("check", |_| planned.check(laid, effort)) {
         Ok(checked) => Ok(checked),
         Err(CheckError::Store(e)) => Err(e.into()),
         Err(e @ CheckError::NotAskedFor(_)) => Err(put_aside(one, offer, &e.to_string(), &[])?),

@@ -1,31 +1,25 @@
 //! From what was received, and what the basis has, to a generation in the store.
 
-use std::ffi::OsStr;
-
 use jiff::Timestamp;
 use rustix::fs::FileType;
 
 use super::{
     Error, Found, Result, Stored,
     anomaly::Judged,
+    hands::{InFolder, share_out},
+    lay::{Known, Laid, link},
     marks::{self, Marks},
     meta::proven_items,
     plan::{Planned, Policy},
-    prove::{Bad, Effort, FILE_MODE, NEVER, WRONG, fault_of_file, look},
+    prove::{Bad, Effort, FILE_MODE, NEVER, fault_of_file, look},
     receive::{half_dir, is_half_dir},
     staging::{FOLDER_MODE, Place, TREE},
     walk::{Cursor, split, walk_names},
     wanted::Wanted,
 };
 use crate::{
-    manifest::{
-        Digest, Item, Kind, Receipt, Seal, entry::stored_path, merge::Origin, names, receipt::Verify,
-    },
-    sys::{
-        self, Dir,
-        copy::{CopyError, hash_and_copy},
-        durable, show, signals, stamp, users, words,
-    },
+    manifest::{Item, Kind, Receipt, Seal, entry::stored_path, merge::Origin, names, receipt::Verify},
+    sys::{self, Dir, durable, signals, stamp, users, words},
 };
 
 /// How many paths an error names.
@@ -107,9 +101,9 @@ pub fn commit(seal: &Seal, stored: Option<&Seal>) -> Commit {
 }
 
 impl Planned {
-    /// Builds the generation, once rsync has exited: received files move to the tree, known ones are linked. Unless the
-    /// policy is [`Verify::None`], every received file has been hashed as it lies there now.
-    pub fn check(mut self, effort: &Effort) -> std::result::Result<Checked, CheckError> {
+    /// Completes the generation, once rsync has exited: received files move to the tree, which is laid out now if it was
+    /// not beside the transfer. Unless the policy is [`Verify::None`], every received file has been hashed as it lies there now.
+    pub fn check(mut self, laid: Option<Laid>, effort: &Effort) -> std::result::Result<Checked, CheckError> {
         self.refuse_what_was_not_asked_for()?;
         let hash = self.policy.verify != Verify::None;
         let mut bad = self.bad(hash)?;
@@ -122,9 +116,8 @@ impl Planned {
             return Err(CheckError::Content(bad));
         }
         let hashed = self.wanted.proven();
-        let data = self.place.tree.create_dir(names::DATA, FOLDER_MODE)?;
-        data.set_mode(FOLDER_MODE)?;
-        self.fill(&data)?;
+        let laid = laid.map_or_else(|| self.lay(effort), Ok)?;
+        self.fill(&laid.data, effort)?;
         self.place.write(names::GENERATION, &self.generation, FILE_MODE)?;
         let Self { place, found, policy, plan, .. } = self;
         let linked = found.generation.files.saturating_sub(hashed + plan.reread);
@@ -170,78 +163,68 @@ impl Planned {
         Ok(bad)
     }
 
-    /// Makes the folders, and puts every file into its place. A folder comes before what is in it.
-    fn fill(&self, data: &Dir) -> Result<()> {
-        let mut placing = Placing::start(self, data)?;
+    /// Puts what arrived into its place in the tree, and gives it the further names under which it is wanted.
+    fn fill(&self, data: &Dir, effort: &Effort) -> Result<()> {
+        let mut takers = Vec::new();
+        for _ in 0..effort.threads.max(1) {
+            let mut taker = Taker {
+                wanted: &self.wanted,
+                recv: Cursor::new(&self.place.recv)?,
+                tree: Cursor::new(data)?,
+            };
+            takers.push(move |arrived: Arrived| taker.take(&arrived.0));
+        }
+        let mut tree = Cursor::making(data, FOLDER_MODE)?;
+        share_out(takers, |dealer| {
+            self.each_wanted(&mut |stored| {
+                // The folder for long paths is in no manifest.
+                tree.folder(split(stored).0)?;
+                if !dealer.is_over() {
+                    dealer.deal(Arrived(stored.to_vec()));
+                }
+                Ok(())
+            })
+        })?;
+        if self.origins.has_twins() { self.name_twins(data) } else { Ok(()) }
+    }
+
+    fn name_twins(&self, data: &Dir) -> Result<()> {
+        let (mut firsts, mut tree) = (Cursor::new(data)?, Cursor::making(data, FOLDER_MODE)?);
         let mut files = 0;
         for item in proven_items(&self.place.tree)? {
             signals::check()?;
             let Item::Entry(entry) = item? else { continue };
-            match entry.kind {
-                Kind::Dir if stored_path(&entry.path) == entry.path => {
-                    placing.tree.folder(&entry.path)?;
-                }
-                Kind::File { size, digest, .. } => {
-                    let stored = stored_path(&entry.path);
-                    match self.origins.get(files) {
-                        Some(origin) => placing.file(&stored, (size, digest), origin)?,
-                        None => return Err(unplanned(data, &stored)),
-                    }
-                    files += 1;
-                }
-                _ => {}
+            let Kind::File { size, digest, .. } = entry.kind else { continue };
+            if let Some(Origin::Twin { first_stored }) = self.origins.get(files) {
+                let stored = stored_path(&entry.path);
+                let (first_dir, first) = firsts.parent(first_stored)?;
+                let (dir, name) = tree.parent(&stored)?;
+                link(&Known { dir: first_dir, name: first, size, digest }, dir, name, self.policy.now)?;
             }
+            files += 1;
         }
         Ok(())
     }
 }
 
-fn unplanned(data: &Dir, stored: &[u8]) -> Error {
-    let why = format!("{} has appeared in its manifest since it was planned", show(stored));
-    Error::Damaged { path: data.path().to_path_buf(), why }
+/// The stored path of a file that arrived.
+struct Arrived(Vec<u8>);
+
+impl InFolder for Arrived {
+    fn folder(&self) -> &[u8] {
+        split(&self.0).0
+    }
 }
 
-/// The building of the tree: four places that move along in the order of the manifest.
-struct Placing<'a> {
+/// Moves received files to the tree.
+struct Taker<'a> {
     wanted: &'a Wanted,
-    now: Timestamp,
     recv: Cursor,
     tree: Cursor,
-    twins: Cursor,
-    basis: Option<Cursor>,
 }
 
-impl<'a> Placing<'a> {
-    fn start(planned: &'a Planned, data: &Dir) -> Result<Self> {
-        Ok(Self {
-            wanted: &planned.wanted,
-            now: planned.policy.now,
-            recv: Cursor::new(&planned.place.recv)?,
-            tree: Cursor::making(data, FOLDER_MODE)?,
-            twins: Cursor::new(data)?,
-            basis: planned.basis.as_ref().map(|basis| Cursor::new(&basis.data)).transpose()?,
-        })
-    }
-
-    fn file(&mut self, stored: &[u8], (size, digest): (u64, Digest), origin: Origin<'_>) -> Result<()> {
-        if self.wanted.get(stored).is_some() {
-            return self.take(stored);
-        }
-        let (from, old) = match (origin, &mut self.basis) {
-            (Origin::Same, Some(basis)) => (basis, stored),
-            (Origin::Known { old_stored }, Some(basis)) => (basis, old_stored),
-            (Origin::Twin { first_stored }, _) => (&mut self.twins, first_stored),
-            (Origin::Empty, _) => return self.make_empty(stored),
-            (Origin::Same | Origin::Known { .. } | Origin::Fetch { .. }, _) => {
-                return Err(unplanned(self.tree.folder(b"")?, stored));
-            }
-        };
-        let (old_dir, old_name) = from.parent(old)?;
-        let (dir, name) = self.tree.parent(stored)?;
-        link(&Known { dir: old_dir, name: old_name, size, digest }, dir, name, self.now)
-    }
-
-    /// Moves a received file to the tree. One that was not hashed says so by its time.
+impl Taker<'_> {
+    /// Moves one. One that was not hashed says so by its time.
     fn take(&mut self, stored: &[u8]) -> Result<()> {
         let (from, name) = self.recv.parent(stored)?;
         if !self.wanted.get(stored).is_some_and(|asked| asked.is_proven()) {
@@ -252,61 +235,6 @@ impl<'a> Placing<'a> {
         let (to, _) = self.tree.parent(stored)?;
         Ok(durable::rename_draft(from, name, to, name)?)
     }
-
-    fn make_empty(&mut self, stored: &[u8]) -> Result<()> {
-        let (dir, name) = self.tree.parent(stored)?;
-        let (file, path) = (dir.create_file(name, FILE_MODE)?, dir.join(name));
-        stamp::set_mode(&file, &path, FILE_MODE)?;
-        Ok(stamp::set_mtime(&file, &path, self.now)?)
-    }
-}
-
-/// A file that is here already, and what it must be.
-#[derive(Clone, Copy)]
-struct Known<'a> {
-    dir: &'a Dir,
-    name: &'a OsStr,
-    size: u64,
-    digest: Digest,
-}
-
-/// Makes another name of a known file; where it has as many as the file system allows, a proven copy.
-fn link(known: &Known<'_>, dir: &Dir, name: &OsStr, now: Timestamp) -> Result<()> {
-    match known.dir.link(known.name, dir, name) {
-        Err(e) if e.errno() == Some(libc::EMLINK) => copy(known, dir, name, now),
-        Err(e) => Err(e.into()),
-        Ok(()) => {
-            // What was linked is looked at, not what was there before: it may not have been planned so.
-            let stat = dir.stat(name)?;
-            let ours =
-                if stat.st_uid == users::euid() { Ok(()) } else { Err("it has another owner".to_owned()) };
-            let right = if stamp::mtime(&stat) == WRONG {
-                Err("it was found wrong meanwhile".to_owned())
-            } else {
-                ours
-            };
-            right.and_then(|()| look(&stat, known.size)).map_err(|why| damaged(known, why))
-        }
-    }
-}
-
-fn copy(known: &Known<'_>, dir: &Dir, name: &OsStr, now: Timestamp) -> Result<()> {
-    let (from, path) = (known.dir.open_file(known.name)?, known.dir.join(known.name));
-    let (to, new_path) = (dir.create_file(name, FILE_MODE)?, dir.join(name));
-    let content = hash_and_copy(&from, Some(&to), &path, &mut |_| signals::check()).map_err(|e| match e {
-        CopyError::Read(e) | CopyError::Write(e) => Error::Sys(e),
-        CopyError::Interrupted(e) => Error::Interrupted(e),
-    })?;
-    if content.sha256 != known.digest.0 || content.size != known.size {
-        stamp::set_mtime(&from, &path, WRONG)?;
-        return Err(damaged(known, "its content is not the one in the manifest".to_owned()));
-    }
-    stamp::set_mode(&to, &new_path, FILE_MODE)?;
-    Ok(stamp::set_mtime(&to, &new_path, now)?)
-}
-
-fn damaged(known: &Known<'_>, why: String) -> Error {
-    Error::Damaged { path: known.dir.join(known.name), why: format!("{why}; the next run fetches it") }
 }
 
 impl Checked {
@@ -387,35 +315,5 @@ impl Checked {
     /// Throws it away.
     pub fn abandon(self) -> Result<()> {
         self.place.abandon()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::MetadataExt as _;
-
-    use super::*;
-    use crate::store::sample::{at, put};
-
-    #[test]
-    fn where_no_more_names_are_allowed_a_proven_copy_is_made() {
-        let folder = tempfile::tempdir().unwrap();
-        let dir = Dir::open(folder.path()).unwrap();
-        put(&dir, b"old", b"content");
-        let known = Known { dir: &dir, name: OsStr::new("old"), size: 7, digest: Digest::of(b"content") };
-        let now = at("2026-11-23T04:00:00Z");
-        // ext4 allows 65000 names; others more: there all of them are links.
-        for i in 0..65_010 {
-            link(&known, &dir, OsStr::new(&i.to_string()), now).unwrap();
-        }
-        let last = std::fs::metadata(folder.path().join("65009")).unwrap();
-        assert_eq!(std::fs::read(folder.path().join("65009")).unwrap(), b"content");
-        if dir.stat("old").unwrap().st_nlink < 65_011 {
-            assert_eq!((last.mtime(), last.mode() & 0o7777), (now.as_second(), 0o440));
-        }
-        let wrong = Known { digest: Digest::of(b"CONTENT"), ..known };
-        assert!(copy(&wrong, &dir, OsStr::new("wrong"), now).is_err());
-        assert_eq!(stamp::mtime(&dir.stat("old").unwrap()), WRONG);
-        assert!(link(&wrong, &dir, OsStr::new("never"), now).is_err(), "what is wrong is not linked");
     }
 }

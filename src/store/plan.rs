@@ -168,6 +168,11 @@ impl Origins {
         self.kinds.push(kind);
     }
 
+    /// Whether the content of a file is that of another which is fetched.
+    pub(super) fn has_twins(&self) -> bool {
+        self.kinds.contains(&Self::TWIN)
+    }
+
     /// That of the file of this number, from 0; `None` beyond the last.
     pub(super) fn get(&self, file: usize) -> Option<Origin<'_>> {
         let path = || self.paths.get(&file).map(|path| &**path);

@@ -238,7 +238,7 @@ impl Sink {
         let prover = planned.prover(&Effort::quiet(2)).unwrap();
         sample.send_data(&planned).iter().for_each(|path| prover.received(path));
         assert!(prover.finish().unwrap().wrong.is_empty());
-        let checked = planned.check(&Effort::quiet(2)).unwrap();
+        let checked = planned.check(None, &Effort::quiet(2)).unwrap();
         match checked.commit("sink", self.policy.now, Default::default()).unwrap() {
             Committed::New(stored) => stored,
             Committed::Already(_) => panic!("it was there already"),

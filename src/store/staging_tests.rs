@@ -126,7 +126,7 @@ fn wrong_content_is_found_beside_the_transfer_and_only_that_is_fetched_again() {
     assert_eq!(wrong.len(), 1);
     assert_eq!(listed(&planned), b"e/torn\0");
     sample.send_data(&planned);
-    let checked = planned.check(&effort()).unwrap();
+    let checked = planned.check(None, &effort()).unwrap();
     assert_eq!(checked.counts(), Counts { hashed: 3, reread: 0, linked: 0 });
     checked.abandon().unwrap();
     assert!(sink.shop.staged().unwrap().is_empty());
@@ -143,7 +143,7 @@ fn a_file_that_changes_after_its_proof_is_proven_again() {
     assert_eq!(prover.finish().unwrap().good, 1);
     std::thread::sleep(std::time::Duration::from_millis(20));
     rot(&planned.recv_path().join("e/a"), b"evil", "2026-11-23T04:00:00Z");
-    assert!(matches!(planned.check(&effort()), Err(CheckError::Content(bad)) if bad[0].path == b"e/a"));
+    assert!(matches!(planned.check(None, &effort()), Err(CheckError::Content(bad)) if bad[0].path == b"e/a"));
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn without_the_rest_of_the_content_nothing_is_stored() {
         sink_policy.verify = verify;
         let planned = sink.staged(&sample).plan(&[], sink_policy, &effort()).unwrap();
         put(&Dir::open(planned.recv_path()).unwrap(), b"e/a", b"aaa");
-        let Err(CheckError::Content(bad)) = planned.check(&effort()) else { panic!("taken") };
+        let Err(CheckError::Content(bad)) = planned.check(None, &effort()) else { panic!("taken") };
         assert_eq!(bad.iter().map(ToString::to_string).collect::<Vec<_>>(), ["e/b: it is missing"]);
         sink.shop.abandon(&sample.id).unwrap();
     }
@@ -170,7 +170,7 @@ fn hostile(plant: &dyn Fn(&Sink, &Dir, &Path)) -> String {
     sample.send_data(&planned);
     let path = planned.recv_path();
     plant(&sink, &Dir::open(&path).unwrap(), &path);
-    let refused = planned.check(&effort()).unwrap_err().to_string();
+    let refused = planned.check(None, &effort()).unwrap_err().to_string();
     assert!(sink.shop.stored().unwrap().0.is_empty());
     // The next attempt clears it away and comes to a good end.
     sink.store(&sample);
@@ -254,13 +254,13 @@ fn a_staging_that_is_cut_anywhere_fetches_nothing_twice() {
     let _ = planned;
     assert_eq!(sink.planned(&sample).to_fetch().files, 0);
     // Cut after the check: the files are in the tree.
-    let checked = sink.planned(&sample).check(&effort()).unwrap();
+    let checked = sink.planned(&sample).check(None, &effort()).unwrap();
     assert!(!sink.path(&format!("incoming/shop/{ONE}/recv/e/a")).exists());
     let _ = checked;
     let planned = sink.planned(&sample);
     assert_eq!((planned.to_fetch().files, planned.to_fetch().bytes), (0, 0));
     let stored =
-        planned.check(&effort()).unwrap().commit("sink", sink.policy.now, Default::default()).unwrap();
+        planned.check(None, &effort()).unwrap().commit("sink", sink.policy.now, Default::default()).unwrap();
     assert!(matches!(stored, Committed::New(_)));
 }
 
@@ -313,13 +313,13 @@ fn the_same_generation_is_stored_once_and_another_of_the_same_id_never_replaces_
     let planned = sink.planned(&sample);
     assert_eq!(planned.to_fetch().files, 0);
     let again =
-        planned.check(&effort()).unwrap().commit("sink", sink.policy.now, Default::default()).unwrap();
+        planned.check(None, &effort()).unwrap().commit("sink", sink.policy.now, Default::default()).unwrap();
     assert!(matches!(again, Committed::Already(there) if there == stored));
     assert!(sink.shop.staged().unwrap().is_empty());
     let other = Sample::new(ONE, 1, &[(b"a", b"AAA")]);
     let planned = sink.planned(&other);
     other.send_data(&planned);
-    let refused = planned.check(&effort()).unwrap().commit("sink", sink.policy.now, Default::default());
+    let refused = planned.check(None, &effort()).unwrap().commit("sink", sink.policy.now, Default::default());
     assert!(matches!(refused, Err(Error::OtherSeal { .. })));
     assert_eq!(sink.shop.get(&id(ONE)).unwrap(), Some(stored));
 }
@@ -402,7 +402,7 @@ fn what_was_never_hashed_says_so_and_is_read_when_somebody_wants_proof() {
     let planned = sink.planned(&one);
     sample_as_rsync_left_it(&one, &planned);
     let Committed::New(stored) =
-        planned.check(&effort()).unwrap().commit("sink", sink.policy.now, Default::default()).unwrap()
+        planned.check(None, &effort()).unwrap().commit("sink", sink.policy.now, Default::default()).unwrap()
     else {
         panic!("there already")
     };
