@@ -46,104 +46,113 @@ fn collect(world: &World) {
     assert!([0, 4].contains(&ran.code), "{ran:?}");
 }
 
-pub const ALL: [Verb; 8] = [
-    RESTORE,
-    RENAME,
-    Verb {
-        name: "source",
-        errors: 2,
-        world: || {
-            let world = World::new("keep = 1");
-            world.without_logs();
-            world.save();
-            world
-        },
-        // Only files that this very copy has stored are linked.
-        ready: |world| {
-            world.lab.run(&["source"]).exits(0);
-            world.change("two");
-        },
-        command: |world| world.lab.handover(&["source", "--json"]),
-        good: &[0, 4],
-        failed: &[14, 3, 4, 0],
-        later: nothing,
-        picture: |world| Picture::without_times(&world.lab, &["home", "app"], &[]),
+pub const ALL: [Verb; 8] = [RESTORE, RENAME, SOURCE, SOURCE_OF_LOGS, ACCEPT, SINK, LOGSINK, PRUNE];
+
+/// A further generation is collected.
+const SOURCE: Verb = Verb {
+    name: "source",
+    errors: 2,
+    world: || {
+        let world = World::new("keep = 1");
+        world.without_logs();
+        world.save();
+        world
     },
-    Verb {
-        name: "source of logs",
-        errors: 1,
-        world: || {
-            let world = World::new("keep = 1");
-            world.without_data();
-            world.change("two");
-            world.save();
-            world
-        },
-        ready: nothing,
-        command: |world| world.lab.handover(&["source", "--json"]),
-        good: &[0, 4],
-        failed: &[14, 3, 4, 0],
-        later: nothing,
-        picture: |world| Picture::without_times(&world.lab, &["logs", "app"], &[]),
+    // Only files that this very copy has stored are linked.
+    ready: |world| {
+        world.lab.run(&["source"]).exits(0);
+        world.change("two");
     },
-    Verb {
-        name: "accept",
-        errors: 4,
-        world: || {
-            let world = waiting("keep = 1");
-            world.receipt();
-            world
-        },
-        ready: nothing,
-        command: |world| world.accept(&receipt(world)),
-        good: &[0],
-        failed: &[99, 0],
-        later: nothing,
-        picture: |world| Picture::without_times(&world.lab, &["home", "app"], &[]),
+    command: |world| world.lab.handover(&["source", "--json"]),
+    good: &[0, 4],
+    failed: &[14, 3, 4, 0],
+    later: nothing,
+    picture: |world| Picture::without_times(&world.lab, &["home", "app"], &[]),
+};
+
+/// The same of logs alone.
+const SOURCE_OF_LOGS: Verb = Verb {
+    name: "source of logs",
+    errors: 1,
+    world: || {
+        let world = World::new("keep = 1");
+        world.without_data();
+        world.change("two");
+        world.save();
+        world
     },
-    Verb {
-        name: "sink",
-        errors: 2,
-        world: || waiting("keep = 1"),
-        ready: nothing,
-        command: |world| world.lab.handover(&["sink", "--json"]),
-        good: &[0],
-        failed: &[14, 3, 12, 0],
-        later: collect,
-        picture: |world| Picture::without_times(&world.lab, &["home", "sink"], &[]),
+    ready: nothing,
+    command: |world| world.lab.handover(&["source", "--json"]),
+    good: &[0, 4],
+    failed: &[14, 3, 4, 0],
+    later: nothing,
+    picture: |world| Picture::without_times(&world.lab, &["logs", "app"], &[]),
+};
+
+/// The gate is given the receipt of what waits.
+const ACCEPT: Verb = Verb {
+    name: "accept",
+    errors: 4,
+    world: || {
+        let world = waiting("keep = 1");
+        world.receipt();
+        world
     },
-    Verb {
-        name: "logsink",
-        errors: 1,
-        world: || waiting("keep = 1"),
-        ready: nothing,
-        command: |world| world.lab.handover(&["logsink", "--json"]),
-        good: &[0],
-        failed: &[14, 3, 12, 0],
-        later: collect,
-        picture: |world| Picture::without_times(&world.lab, &["logs", "logsink"], &[]),
+    ready: nothing,
+    command: |world| world.accept(&receipt(world)),
+    good: &[0],
+    failed: &[99, 0],
+    later: nothing,
+    picture: |world| Picture::without_times(&world.lab, &["home", "app"], &[]),
+};
+
+/// What waits is fetched and stored.
+const SINK: Verb = Verb {
+    name: "sink",
+    errors: 2,
+    world: || waiting("keep = 1"),
+    ready: nothing,
+    command: |world| world.lab.handover(&["sink", "--json"]),
+    good: &[0],
+    failed: &[14, 3, 12, 0],
+    later: collect,
+    picture: |world| Picture::without_times(&world.lab, &["home", "sink"], &[]),
+};
+
+/// The same of logs.
+const LOGSINK: Verb = Verb {
+    name: "logsink",
+    errors: 1,
+    world: || waiting("keep = 1"),
+    ready: nothing,
+    command: |world| world.lab.handover(&["logsink", "--json"]),
+    good: &[0],
+    failed: &[14, 3, 12, 0],
+    later: collect,
+    picture: |world| Picture::without_times(&world.lab, &["logs", "logsink"], &[]),
+};
+
+/// Two of three generations go, and of those before what can be taken back no longer.
+const PRUNE: Verb = Verb {
+    name: "prune",
+    errors: 4,
+    world: || {
+        let world = World::new("keep = 3\nundo_for = \"0s\"");
+        for word in ["two", "three"] {
+            world.change(word);
+            world.round();
+        }
+        world.lab.config_text(&world.lab.text("handover.toml").replace("keep = 3", "keep = 1"));
+        world.save();
+        world
     },
-    Verb {
-        name: "prune",
-        errors: 4,
-        world: || {
-            let world = World::new("keep = 3\nundo_for = \"0s\"");
-            for word in ["two", "three"] {
-                world.change(word);
-                world.round();
-            }
-            world.lab.config_text(&world.lab.text("handover.toml").replace("keep = 3", "keep = 1"));
-            world.save();
-            world
-        },
-        ready: nothing,
-        command: |world| world.lab.handover(&["sink", "prune", "--json"]),
-        good: &[0],
-        failed: &[14, 3, 0],
-        later: nothing,
-        picture: |world| Picture::without_times(&world.lab, &["home", "sink"], &[]),
-    },
-];
+    ready: nothing,
+    command: |world| world.lab.handover(&["sink", "prune", "--json"]),
+    good: &[0],
+    failed: &[14, 3, 0],
+    later: nothing,
+    picture: |world| Picture::without_times(&world.lab, &["home", "sink"], &[]),
+};
 
 /// What was stored once is put in the place of what is there now.
 pub const RESTORE: Verb = Verb {
@@ -184,14 +193,13 @@ const RENAME: Verb = Verb {
     picture: |world| Picture::without_times(&world.lab, &["home", "sink"], &[]),
 };
 
-/// A further generation waits.
 /// The same where a large file changes a little: what changed goes beside the generation.
 pub const LARGE: [Verb; 3] = [
     Verb {
         name: "source of a large file",
         errors: 1,
         world: || {
-            let world = World::new("keep = 1");
+            let world = World::new("keep = 3");
             world.without_logs();
             world.with_large();
             world.save();
@@ -200,14 +208,9 @@ pub const LARGE: [Verb; 3] = [
         ready: |world| {
             // However long it took to come to here, these files are at rest when they are read.
             crate::harness::settle();
-            world.lab.run(&["source"]).exits(0);
-            world.change("two");
+            (SOURCE.ready)(world);
         },
-        command: |world| world.lab.handover(&["source", "--json"]),
-        good: &[0, 4],
-        failed: &[14, 3, 4, 0],
-        later: nothing,
-        picture: |world| Picture::without_times(&world.lab, &["home", "app"], &[]),
+        ..SOURCE
     },
     Verb {
         name: "accept of a large file",
@@ -217,26 +220,12 @@ pub const LARGE: [Verb; 3] = [
             world.receipt();
             world
         },
-        ready: nothing,
-        command: |world| world.accept(&receipt(world)),
-        good: &[0],
-        failed: &[99, 0],
-        later: nothing,
-        picture: |world| Picture::without_times(&world.lab, &["home", "app"], &[]),
+        ..ACCEPT
     },
-    Verb {
-        name: "sink of a large file",
-        errors: 1,
-        world: || large_waiting("keep = 1"),
-        ready: nothing,
-        command: |world| world.lab.handover(&["sink", "--json"]),
-        good: &[0],
-        failed: &[14, 3, 12, 0],
-        later: collect,
-        picture: |world| Picture::without_times(&world.lab, &["home", "sink"], &[]),
-    },
+    Verb { name: "sink of a large file", errors: 1, world: || large_waiting("keep = 1"), ..SINK },
 ];
 
+/// A further generation waits.
 fn waiting(sink: &str) -> World {
     let world = World::new(sink);
     world.change("two");

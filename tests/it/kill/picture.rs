@@ -197,7 +197,9 @@ impl Plain {
             ".handover-store" => return "marker".to_owned(),
             "generation.toml" | "receipt.toml" | "README.txt" | "SHA256SUMS" | "manifest.mtree"
             | "gate.toml" => String::from_utf8(bytes).unwrap(),
-            _ if path.to_str().unwrap().contains("/data/") => return Digest::of(&bytes).to_string(),
+            _ if path.iter().any(|part| part == "data" || part == "delta") => {
+                return Digest::of(&bytes).to_string();
+            }
             _ => String::from_utf8_lossy(&bytes).into_owned(),
         };
         self.text(&own).lines().map(|line| plain_line(name, line)).collect::<Vec<_>>().join("\n")
