@@ -140,10 +140,9 @@ fn fails(verb: &Verb, world: &World, uncut: &Uncut, case: &Case) {
     assert!(verb.failed.contains(&ran.code), "it ended with {}:\n{said}", ran.code);
     assert!(!said.contains("panicked"), "{said}");
     if ran.code != 0 && ran.code != 4 {
-        let place = case.step.paths.last().unwrap();
-        let known =
-            place.ancestors().take(3).filter_map(|p| p.file_name()).map(|n| n.to_string_lossy().into_owned());
-        let known: Vec<String> = known.collect();
+        let places = case.step.paths.iter().flat_map(|path| path.ancestors().take(3));
+        let known: Vec<String> =
+            places.filter_map(|p| p.file_name()).map(|n| n.to_string_lossy().into_owned()).collect();
         assert!(
             known.iter().any(|name| said.contains(name.as_str())),
             "nothing says where ({known:?}):\n{said}"
@@ -276,6 +275,16 @@ fn rename_killed_at_each_step() {
 #[test]
 fn rename_with_an_error_at_each_step() {
     refused_everywhere("rename");
+}
+
+#[test]
+fn heal_killed_at_each_step() {
+    killed_everywhere("heal");
+}
+
+#[test]
+fn heal_with_an_error_at_each_step() {
+    refused_everywhere("heal");
 }
 
 #[test]

@@ -231,7 +231,7 @@ impl Plain {
 /// A line without its times, and without the hashes of files that hold times.
 fn plain_line(file: &str, line: &str) -> String {
     let key = line.split([' ', '=']).next().unwrap_or_default();
-    let times = ["started", "finished", "stored", "store", "at", "condemned"];
+    let times = ["started", "finished", "stored", "store", "at", "condemned", "verified"];
     let sums = ["manifest", "sha256sums", "readme"];
     match file {
         "SHA256SUMS" if line.ends_with("  manifest.mtree") || line.ends_with("  README.txt") => {
