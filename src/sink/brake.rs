@@ -64,6 +64,23 @@ pub fn forget_calm(store: &SourceStore, stored: &[Stored], losing: &Losing) -> R
     })
 }
 
+/// What a person said of a generation outlasts it: before it goes, the next whole one takes it over. Nothing that the person
+/// has seen the loss of is asked for again, and a second word is known to be the second.
+pub fn pass_on(store: &SourceStore, stored: &[Stored], goes: &GenerationId) -> Result<()> {
+    // It may have taken over the word itself since these were read.
+    let marks = store.get(goes)?.map(|stored| stored.marks);
+    let Some((trusted, marks)) = marks.and_then(|marks| Some((marks.trusted?, marks))) else { return Ok(()) };
+    let later = stored.iter().skip_while(|s| s.id() != goes).skip(1);
+    let Some(next) = later.into_iter().find(|s| s.marks.is_whole()) else { return Ok(()) };
+    store.mark(next.id(), &mut |next| {
+        next.trusted = next.trusted.max(Some(trusted));
+        next.turned = match (next.turned.take(), marks.turned.clone()) {
+            (Some(turned), Some(before)) => Some(turned.with(before)),
+            (turned, before) => turned.or(before),
+        };
+    })
+}
+
 /// What lasts as long as a source is frozen: told by every run, so that its alarm lasts.
 pub fn finding(role: SinkRole, name: &str, all: &(Vec<Stored>, Vec<Strange>)) -> Option<Finding> {
     let (stored, strange) = all;

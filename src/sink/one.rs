@@ -89,7 +89,8 @@ pub fn run(
     }
     let worked = store.source(&source.name).map_err(Failed::from).and_then(|store| {
         let wire = Cell::new(0);
-        let mut one = One { setup, source, store, state, progress, report: &mut report, wire, remote: None };
+        let report = &mut report;
+        let mut one = One { setup, source, store, state, progress, report, wire, remote: None, begun: None };
         let worked = one.steps();
         one.report.wire = one.wire.get();
         worked
@@ -123,6 +124,8 @@ pub struct One<'a> {
     /// Bytes that crossed the wire, both ways, also of attempts that failed.
     pub wire: Cell<u64>,
     remote: Option<Box<dyn Remote>>,
+    /// What this run last began to fetch.
+    begun: Option<GenerationId>,
 }
 
 impl One<'_> {
@@ -313,6 +316,7 @@ impl One<'_> {
                 }
             }
             (Choice::Fetch, _) => {
+                self.begun = Some(offer.id.clone());
                 let stored = fetch::fetch(self, offer)?;
                 self.accept(offer, &stored.receipt)?;
             }
@@ -369,6 +373,11 @@ impl One<'_> {
                 Kind::Quarantined,
                 "it was rejected as damaged and is skipped until the source has collected afresh",
                 "run `handover source` there: it reads the damaged files again",
+            ),
+            Choice::Reading if self.begun.as_ref() == Some(&offer.id) => finding(
+                Kind::Unreachable,
+                "the source still holds the session in which this run was fetching it",
+                "the next run goes on once that has ended; if it never does, look at the source for an rsync that hangs",
             ),
             Choice::Reading => finding(
                 Kind::Failed,

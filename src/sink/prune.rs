@@ -84,6 +84,7 @@ pub fn prune(
     for decision in decisions {
         if let Verdict::Condemn(reason) = &decision.verdict {
             let reason = reason.to_string();
+            brake::pass_on(store, &all.0, &decision.id)?;
             match store.condemn(&decision.id, &reason, now) {
                 Ok(()) => pruned.condemned.push((decision.id, reason)),
                 Err(e @ (Error::OtherSeal { .. } | Error::Damaged { .. })) => {
@@ -145,6 +146,7 @@ pub fn make_room(
             return Ok(true);
         }
         let reason = "room was needed for a newer generation; it was deleted for good";
+        brake::pass_on(store, &all.0, &id)?;
         store.condemn(&id, reason, now)?;
         store.purge_one(&id)?;
         gone.push(Condemned { id: id.to_string(), reason: reason.to_owned() });

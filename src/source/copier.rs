@@ -136,6 +136,7 @@ pub fn new_file(to: &At, owner: Option<(u32, u32)>) -> Result<File, Error> {
 }
 
 /// As [`new_file`].
+#[track_caller]
 pub(super) fn make_file(to: &At, owner: Option<(u32, u32)>) -> sys::Result<File> {
     let file = to.dir.create_file(&to.name, STORED_MODE)?;
     rustix::fs::fchmod(&file, Mode::from(STORED_MODE))

@@ -62,7 +62,7 @@ impl Deltas {
     }
 
     /// Begins the delta of a file of `length` bytes whose previous version is known; `None` where it is not worth it, or
-    /// there is no room for it.
+    /// cannot be made.
     pub fn begin(&self, known: &Known, length: u64) -> sys::Result<Option<Making>> {
         let needed = length.saturating_add(delta::largest(length)).saturating_add(self.reserve);
         if length < delta::SMALLEST
@@ -71,11 +71,14 @@ impl Deltas {
         {
             return Ok(None);
         }
-        let dir = Arc::new(self.draft.ensure_dir(names::DELTA, 0o750)?);
+        let Ok(dir) = self.draft.ensure_dir(names::DELTA, 0o750) else { return Ok(None) };
         let name = format!(".making-{}", self.begun.fetch_add(1, Ordering::Relaxed)).into();
-        let at = At { dir, name };
+        let at = At { dir: Arc::new(dir), name };
         let head = Head { base: known.digest, length, block: delta::BLOCK };
-        let file = copier::make_file(&at, self.owner)?;
+        let Ok(file) = copier::make_file(&at, self.owner) else {
+            remove_if_any(&at)?;
+            return Ok(None);
+        };
         let writer = Writer::new(BufWriter::new(durable::Writer::new(file, at.path())), &head).ok();
         Ok(Some(Making { at, head, writer }))
     }
@@ -90,7 +93,10 @@ impl Deltas {
             return durable::unlink_draft(&at.dir, &at.name);
         }
         // Two files of the same content, out of the same, have the same delta.
-        durable::replace_draft(&at.dir, &at.name, delta::name(&sha256, &head.base))
+        match durable::replace_draft(&at.dir, &at.name, delta::name(&sha256, &head.base)) {
+            Ok(()) => Ok(()),
+            Err(_) => remove_if_any(&at),
+        }
     }
 
     /// Makes the delta of a stored file that is finished already, as a dump: it is read once more. An archive has none:
@@ -114,6 +120,14 @@ impl Deltas {
             // It was written a moment ago.
             Err(CopyError::Read(e) | CopyError::Write(e)) => Err(e.into()),
         }
+    }
+}
+
+/// Removes what is half made, if it was begun at all: that it stays is an error, as it takes room.
+fn remove_if_any(at: &At) -> sys::Result<()> {
+    match durable::unlink_draft(&at.dir, &at.name) {
+        Err(e) if !e.is_not_found() => Err(e),
+        _ => Ok(()),
     }
 }
 

@@ -97,6 +97,18 @@ pub struct Turned {
     pub elements: Vec<Name>,
 }
 
+impl Turned {
+    /// With the elements of another, as far as they are noted.
+    #[must_use]
+    pub fn with(mut self, other: Self) -> Self {
+        let more: Vec<Name> =
+            other.elements.into_iter().filter(|name| !self.elements.contains(name)).collect();
+        self.elements.extend(more);
+        self.elements.truncate(NOTED);
+        self
+    }
+}
+
 /// Whether somebody has to look before this generation counts for anything.
 fn is_trusted(stored: &Stored) -> bool {
     stored.marks.is_whole() && stored.marks.suspicious.is_none()

@@ -36,7 +36,7 @@ pub struct Marks {
     pub verified: Option<Timestamp>,
     /// Why it looks as if something had happened to its content on the source.
     pub suspicious: Option<String>,
-    /// When a person said that it is as it should be, though it was suspicious.
+    /// When a person said that it is as it should be, though it was suspicious; or that an earlier one was, which is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trusted: Option<Timestamp>,
     /// What is damaged in it.

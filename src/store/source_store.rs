@@ -212,7 +212,9 @@ impl SourceStore {
             for name in place.names()? {
                 if name.as_bytes().starts_with(DELETING.as_bytes()) {
                     durable::remove_tree(place, &name)?;
-                    recovered.deleted.push(sys::show(&name.as_bytes()[DELETING.len()..]));
+                    // What a cut healing left is no generation, and nobody heard of it.
+                    let id = sys::show(&name.as_bytes()[DELETING.len()..]);
+                    recovered.deleted.extend(Some(id).filter(|id| id.parse::<GenerationId>().is_ok()));
                 }
             }
         }

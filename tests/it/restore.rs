@@ -23,7 +23,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::harness::{Lab, Ran, id_of};
+use crate::harness::{Lab, Ran, id_of, settle};
 
 /// The tree of the application with a service, a cache that is left out, and a single file as an element of its own.
 const ELEMENTS: &str = r#"
@@ -132,6 +132,20 @@ impl Host {
         self.fill("new");
         self.write("shop/only-new", "new");
         id
+    }
+
+    /// Two generations in `restore/`, the newer one first, while the application has gone on to `new`.
+    fn two() -> (Self, String, String) {
+        let host = Self::new();
+        host.fill("older");
+        let older = host.init().collect();
+        settle();
+        host.fill("newer");
+        let newer = host.collect();
+        host.deliver(&older);
+        host.deliver(&newer);
+        host.fill("new");
+        (host, newer, older)
     }
 
     /// What is in the folder of the application that a restore left there.

@@ -1,4 +1,4 @@
-//! The line is cut in the middle of a transfer.
+//! The line is cut, or the far end freezes, in the middle of a transfer.
 
 use std::{
     thread,
@@ -6,8 +6,9 @@ use std::{
 };
 
 use crate::{
-    hosts::{Image, Lab},
+    hosts::{Host, Image, Lab},
     pair::{self, SINK_USER, WWW},
+    proof::proof,
 };
 
 const MEGA: u64 = 1 << 20;
@@ -15,10 +16,66 @@ const MEGA: u64 = 1 << 20;
 const TWICE: u64 = 64 * MEGA;
 
 #[test]
-fn a_line_that_is_cut_in_the_middle_of_a_gigabyte_costs_little_when_it_is_back() {
+fn a_line_that_is_cut_and_hosts_that_freeze_in_the_middle_are_given_up_and_the_next_run_goes_on() {
     let lab = Lab::new();
-    let shop = pair::source(&lab, "shop", Image::Host, WWW);
-    let vault = pair::sink(&lab, "vault", "stall_timeout = \"3m\"\n");
+    // Both wait for minutes, so they do it at the same time, on hosts of their own.
+    thread::scope(|scope| {
+        scope.spawn(|| hosts_that_freeze_are_given_up(&lab));
+        a_line_that_is_cut_costs_little_when_it_is_back(&lab);
+    });
+}
+
+/// One host freezes altogether, so that ssh sees it; of the other only what sends, and its sshd goes on answering.
+fn hosts_that_freeze_are_given_up(lab: &Lab) {
+    let cellar = pair::sink(lab, "cellar", "stall_timeout = \"155s\"\nbandwidth = \"4MiB\"\n");
+    let sources = ["still", "mute"].map(|name| pair::source(lab, name, Image::Host, WWW));
+    for source in &sources {
+        pair::enroll(&cellar, source);
+        source.must("mkdir -p /srv/www && head -c 64M /dev/urandom > /srv/www/large");
+    }
+    let ids = sources.each_ref().map(pair::collect);
+    let [still, mute] = &sources;
+    let begun = sources.each_ref().map(Host::packets);
+    let (given_up, first) = thread::scope(|scope| {
+        let run = scope.spawn(|| cellar.run_as(SINK_USER, "handover --json sink run"));
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while sources.iter().zip(begun).any(|(source, begun)| source.packets() - begun < 4 * MEGA) {
+            assert!(!run.is_finished() && Instant::now() < deadline, "it never came to the middle");
+        }
+        still.pause();
+        mute.must("pkill -STOP -x -u dataBackupSource rsync");
+        let clock = Instant::now();
+        let first = run.join().unwrap();
+        (clock.elapsed(), first)
+    });
+    println!("two hosts that froze in the middle of 64 MiB were given up after {given_up:?}");
+    assert_eq!(first.code, 12, "{first:?}");
+    let report = first.json();
+    for (source, says) in report["sources"].as_array().unwrap().iter().zip(["cannot connect", "still holds"])
+    {
+        let last = source["findings"].as_array().unwrap().last().unwrap();
+        let text = last["text"].as_str().unwrap();
+        assert!(last["kind"] == "unreachable" && text.contains(says), "{report:#}");
+    }
+    assert!(given_up < Duration::from_secs(155 + 45), "{first:?}");
+    let stored = || ["still", "mute"].map(|name| pair::stored(&cellar, name));
+    assert!(stored().concat().is_empty(), "{first:?}");
+    still.unpause();
+    mute.must("pkill -CONT -x -u dataBackupSource rsync");
+    let clock = Instant::now();
+    while cellar.run_as(SINK_USER, "handover --json sink run").code != 0 {
+        assert!(clock.elapsed() < Duration::from_secs(240), "it does not go on");
+        thread::sleep(Duration::from_secs(2));
+    }
+    let lost = stored().concat().len().abs_diff(ids.len());
+    proof("a bad day: a host, or its sender alone, is frozen until it is given up", ids.len(), lost);
+    assert_eq!(stored().concat(), ids);
+    cellar.must_as(SINK_USER, "handover sink verify");
+}
+
+fn a_line_that_is_cut_costs_little_when_it_is_back(lab: &Lab) {
+    let shop = pair::source(lab, "shop", Image::Host, WWW);
+    let vault = pair::sink(lab, "vault", "stall_timeout = \"3m\"\n");
     pair::enroll(&vault, &shop);
     // One large file, and many that are not.
     shop.must(

@@ -182,6 +182,10 @@ fn one(
 ) -> Result<Vec<Verified>, Exit> {
     let progress = Arc::new(Progress::default());
     let display = Display::start(context, vec![(name.to_string(), Arc::clone(&progress))]);
+    if heal.is_some_and(|heal| !heal.dry_run) {
+        // What an earlier one was cut in.
+        store.recover().map_err(|e| sink.refuse(&e))?;
+    }
     let (stored, strange) = store.stored().map_err(|e| sink.refuse(&e))?;
     let newest = stored.last().map(|stored| stored.id().clone());
     let named = |which: &Which| match which {

@@ -2,7 +2,7 @@
 //! generations know the paths of what is in them.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fs,
     os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
@@ -73,6 +73,8 @@ pub const PLACES: [&str; 5] = [
 pub struct World {
     pub lab: Lab,
     saved: TempDir,
+    /// What is damaged from the beginning.
+    damaged: BTreeSet<String>,
 }
 
 impl World {
@@ -84,7 +86,8 @@ impl World {
             "service",
             "case $2 in stop) : >{lab}/app/stopped;; start) rm -f {lab}/app/stopped;; status) [ ! -e {lab}/app/stopped ];; esac",
         );
-        let world = Self { lab, saved: tempfile::tempdir_in(memory()).unwrap() };
+        let saved = tempfile::tempdir_in(memory()).unwrap();
+        let world = Self { lab, saved, damaged: BTreeSet::new() };
         for folder in ["app", "app/www", "app/www/cache", "app/www/sub", "app/db", "app/log"] {
             fs::create_dir(world.lab.path(folder)).unwrap();
         }
@@ -205,20 +208,32 @@ impl World {
         to
     }
 
-    /// Every sealed generation that is in a place, by channel and id; each must be whole.
+    /// Every sealed generation that is in a place, by channel and id; nothing is damaged but what was from the beginning.
     pub fn whole(&self, when: &str) -> Vec<(bool, String)> {
-        let mut all = Vec::new();
+        let (all, wrong) = self.look();
+        let new: Vec<_> = wrong.difference(&self.damaged).collect();
+        assert!(new.is_empty(), "{when}: {new:?}");
+        all
+    }
+
+    /// From now on what is wrong in the places is known: so many files.
+    pub fn is_damaged(&mut self, files: usize) {
+        self.damaged = self.look().1;
+        assert_eq!(self.damaged.len(), files, "{:?}", self.damaged);
+    }
+
+    fn look(&self) -> (Vec<(bool, String)>, BTreeSet<String>) {
+        let (mut all, mut wrong) = (Vec::new(), BTreeSet::new());
         for place in PLACES {
             for id in names(&self.lab.path(place)) {
                 let folder = self.lab.path(place).join(&id);
                 if folder.is_dir() {
-                    let wrong = what_is_wrong(&folder);
-                    assert!(wrong.is_none(), "{when}: {place}/{id} is not whole: {}", wrong.unwrap());
+                    wrong.extend(what_is_wrong(&folder).iter().map(|what| format!("{place}/{id}: {what}")));
                     all.push((place.starts_with("log"), id));
                 }
             }
         }
-        all
+        (all, wrong)
     }
 
     /// The promise: what was sealed before is whole somewhere, or retention has condemned it, which never takes the newest.
@@ -237,31 +252,30 @@ impl World {
     }
 }
 
-/// Why a generation is not whole, by its own sums; none if it is.
-pub fn what_is_wrong(folder: &Path) -> Option<String> {
+/// What of a generation is not whole, by its own sums.
+pub fn what_is_wrong(folder: &Path) -> Vec<String> {
     use handover::manifest::Digest;
-    let digest = |name: &str| fs::read(folder.join(name)).map(|b| Digest::of(&b).to_string());
-    let generation: toml::Table =
-        fs::read_to_string(folder.join("generation.toml")).ok()?.parse().ok().or(Some(toml::Table::new()))?;
+    let digest = |name: &str| fs::read(folder.join(name)).map(|b| Digest::of(&b).to_string()).ok();
+    let torn = |name: &str| format!("{name} is torn");
+    let text = fs::read_to_string(folder.join("generation.toml")).unwrap_or_default();
+    let generation: toml::Table = text.parse().unwrap_or_default();
     let Some(sums) = generation.get("sha256").and_then(toml::Value::as_table) else {
-        return Some("generation.toml is torn".to_owned());
+        return vec![torn("generation.toml")];
     };
-    for (key, name) in [
+    let own = [
         ("manifest", "manifest.mtree"),
         ("xattrs", "xattrs"),
         ("sha256sums", "SHA256SUMS"),
         ("readme", "README.txt"),
-    ] {
-        if digest(name).ok().as_deref() != sums[key].as_str() {
-            return Some(format!("{name} is torn"));
-        }
-    }
-    let text = fs::read_to_string(folder.join("SHA256SUMS")).unwrap();
-    let torn = text
-        .lines()
-        .filter_map(|line| line.split_once("  "))
-        .find(|(sum, name)| digest(name).ok().as_deref() != Some(*sum));
-    torn.map(|(_, name)| format!("{name} is torn"))
+    ];
+    let own = own.iter().filter(|(key, name)| digest(name).as_deref() != sums[*key].as_str());
+    let mut wrong: Vec<String> = own.map(|(_, name)| torn(name)).collect();
+    let text = fs::read_to_string(folder.join("SHA256SUMS")).unwrap_or_default();
+    let content = text.lines().filter_map(|line| line.split_once("  "));
+    wrong.extend(
+        content.filter(|(sum, name)| digest(name).as_deref() != Some(*sum)).map(|(_, name)| torn(name)),
+    );
+    wrong
 }
 
 /// A folder with everything in it: owners, modes, times, and which names are one file.

@@ -121,6 +121,30 @@ fn a_folder_that_turns_over_within_what_is_kept_freezes_twice_and_no_more_as_lon
 }
 
 #[test]
+fn what_a_person_said_outlasts_the_generation_that_it_was_said_of() {
+    let mut days = Days::new("keep = { last = 2, weekly = 2 }\nundo_for = \"0s\"");
+    days.each_file(|_, path| fs::remove_file(path).unwrap());
+    (8..10).for_each(|day| turn(&days, day));
+    let mut trusted = Vec::new();
+    for day in 10..70 {
+        turn(&days, day);
+        days.day += 1;
+        days.run(&["source"], 0);
+        let ran = days.ran(&["sink", "--json"]);
+        if ran.code == 3 {
+            assert!(suspicious(&ran.json()).contains("bit by bit"), "{}", ran.out);
+            days.run(&["sink", "trust", "shop"], 0);
+            trusted.push(days.stored().pop().unwrap());
+        } else {
+            ran.exits(0);
+        }
+    }
+    assert_eq!(trusted.len(), 2, "{trusted:?}");
+    let stored = days.stored();
+    assert!(!stored.contains(&trusted[0]) && stored.len() <= 4, "{stored:?}");
+}
+
+#[test]
 fn one_word_of_a_person_makes_nothing_usual_and_a_word_each_day_does() {
     let mut days = Days::new("keep = 9");
     days.good(4);

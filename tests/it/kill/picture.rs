@@ -197,7 +197,9 @@ impl Plain {
             ".handover-store" => return "marker".to_owned(),
             "generation.toml" | "receipt.toml" | "README.txt" | "SHA256SUMS" | "manifest.mtree"
             | "gate.toml" => String::from_utf8(bytes).unwrap(),
-            _ if path.to_str().unwrap().contains("/data/") => return Digest::of(&bytes).to_string(),
+            _ if path.iter().any(|part| part == "data" || part == "delta") => {
+                return Digest::of(&bytes).to_string();
+            }
             _ => String::from_utf8_lossy(&bytes).into_owned(),
         };
         self.text(&own).lines().map(|line| plain_line(name, line)).collect::<Vec<_>>().join("\n")
@@ -229,7 +231,7 @@ impl Plain {
 /// A line without its times, and without the hashes of files that hold times.
 fn plain_line(file: &str, line: &str) -> String {
     let key = line.split([' ', '=']).next().unwrap_or_default();
-    let times = ["started", "finished", "stored", "store", "at", "condemned"];
+    let times = ["started", "finished", "stored", "store", "at", "condemned", "verified"];
     let sums = ["manifest", "sha256sums", "readme"];
     match file {
         "SHA256SUMS" if line.ends_with("  manifest.mtree") || line.ends_with("  README.txt") => {

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use super::{Host, copy, places::tar};
-use crate::harness::{Ran, below, id_of, names, settle};
+use crate::harness::{Ran, below, id_of, names};
 
 impl Host {
     fn to(&self, name: &str, args: &[&str]) -> Ran {
@@ -18,22 +18,9 @@ impl Host {
     }
 }
 
-/// Two generations in `restore/`.
-fn two() -> (Host, String, String) {
-    let host = Host::new();
-    host.fill("older");
-    let older = host.init().collect();
-    settle();
-    host.fill("newer");
-    let newer = host.collect();
-    host.deliver(&older);
-    host.deliver(&newer);
-    (host, newer, older)
-}
-
 #[test]
 fn below_a_folder_comes_out_what_lies_there_in_any_shape() {
-    let (host, newer, older) = two();
+    let (host, newer, older) = Host::two();
     fs::write(host.lab.path("home/restore/notes.txt"), "x").unwrap();
     let ran = host.to("newest", &["--json"]).exits(0);
     assert_eq!(ran.json()["id"], newer.as_str());
@@ -53,7 +40,7 @@ fn below_a_folder_comes_out_what_lies_there_in_any_shape() {
 
 #[test]
 fn below_a_folder_a_torn_newest_is_refused_and_taken_only_where_that_is_said() {
-    let (host, newer, older) = two();
+    let (host, newer, older) = Host::two();
     let torn = below(&host.lab.path("home/restore").join(&newer).join("data/www"), &host.app("shop"));
     fs::remove_file(torn.join("deep/er/page")).unwrap();
     host.to("a", &[]).exits(15).says(&[&newer, "deep/er/page: it is missing", &older, "--allow-older"]);
@@ -84,7 +71,7 @@ fn below_a_folder_an_element_that_had_failed_is_not_left_out_in_silence() {
 
 #[test]
 fn below_a_folder_another_source_comes_out_where_it_is_named_and_from_restore_only_by_its_name() {
-    let (host, _, _) = two();
+    let (host, _, _) = Host::two();
     let text = host.lab.text("handover.toml").replace("\"shop\"\nhome", "\"market\"\nhome");
     fs::write(host.lab.path("handover.toml"), text).unwrap();
     host.to("a", &[]).exits(15).says(&["is of shop", "market", "--as shop"]);
@@ -109,7 +96,7 @@ fn below_a_folder_another_source_comes_out_where_it_is_named_and_from_restore_on
 
 #[test]
 fn below_a_folder_a_seal_that_is_not_known_is_a_warning() {
-    let (host, newer, _) = two();
+    let (host, newer, _) = Host::two();
     fs::write(host.lab.path("state/source/ledger"), "").unwrap();
     host.to("a", &[]).exits(0).says(&["warning", "ledger", &newer]);
     assert_eq!(host.out("a", "shop/index.html").unwrap(), "newer");

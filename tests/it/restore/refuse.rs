@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::symlink, path::Path};
 use handover::manifest::Digest;
 
 use super::{ELEMENTS, Host};
-use crate::harness::{below, id_of, names, settle};
+use crate::harness::{below, id_of, names};
 
 #[track_caller]
 fn refused(host: &Host, args: &[&str], words: &[&str]) {
@@ -25,20 +25,6 @@ fn spoil(path: &Path, content: &str) {
     fs::write(path, content).unwrap();
 }
 
-/// Two generations in `restore/`, the newer one first.
-fn two() -> (Host, String, String) {
-    let host = Host::new();
-    host.fill("older");
-    let older = host.init().collect();
-    settle();
-    host.fill("newer");
-    let newer = host.collect();
-    host.deliver(&older);
-    host.deliver(&newer);
-    host.fill("new");
-    (host, newer, older)
-}
-
 #[test]
 fn without_a_terminal_nobody_agrees() {
     let host = Host::new();
@@ -56,7 +42,7 @@ fn an_empty_drop_point() {
 
 #[test]
 fn a_torn_newest_names_the_next_older_one() {
-    let (host, newer, older) = two();
+    let (host, newer, older) = Host::two();
     fs::remove_file(stored(&host, &newer, "deep/er/page")).unwrap();
     refused(&host, &["--yes"], &[&newer, "torn", "deep/er/page: it is missing", &older, "--allow-older"]);
     refused(&host, &["--yes", &newer], &["torn", &older]);
@@ -66,7 +52,7 @@ fn a_torn_newest_names_the_next_older_one() {
 
 #[test]
 fn a_newest_with_wrong_content_is_found_out_before_anything_is_touched() {
-    let (host, newer, older) = two();
+    let (host, newer, older) = Host::two();
     spoil(&stored(&host, &newer, "index.html"), "NEWER");
     refused(&host, &["--yes"], &[&newer, "torn", "index.html", &older, "--allow-older"]);
     // What is not damaged can be had all the same.
@@ -76,7 +62,7 @@ fn a_newest_with_wrong_content_is_found_out_before_anything_is_touched() {
 
 #[test]
 fn an_older_one_is_taken_where_that_is_allowed_and_the_tear_is_in_the_content() {
-    let (host, newer, older) = two();
+    let (host, newer, older) = Host::two();
     spoil(&stored(&host, &newer, "index.html"), "NEWER");
     let report = host.restore(&["--yes", "--allow-older"]).exits(0).json();
     assert_eq!(report["generation"]["id"], older.as_str());
@@ -86,7 +72,7 @@ fn an_older_one_is_taken_where_that_is_allowed_and_the_tear_is_in_the_content() 
 
 #[test]
 fn a_generation_that_was_never_finished_is_torn_and_not_overlooked() {
-    let (host, newer, older) = two();
+    let (host, newer, older) = Host::two();
     fs::remove_file(host.lab.path("home/restore").join(&newer).join("generation.toml")).unwrap();
     refused(&host, &["--yes"], &[&newer, "generation.toml is missing", &older]);
     let list = host.lab.run(&["restore", "list", "--json"]).exits(0).json();

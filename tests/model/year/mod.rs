@@ -1,5 +1,5 @@
 //! A year of hourly runs in seconds: the product's retention under a clock that jumps, outages, daylight saving, full
-//! disks, damage, and a source that offers a thousand generations an hour.
+//! disks, damage, sources that are frozen, and a source that offers a thousand generations an hour.
 
 mod disk;
 mod oracle;
@@ -38,6 +38,10 @@ struct Sink {
     hour: i64,
     /// By how much the sink's clock is wrong.
     wrong: SignedDuration,
+    /// Something looked suspicious, and nobody has looked yet.
+    frozen: bool,
+    /// Hours in which it was so, and something had come that would have let others go.
+    held: usize,
     stored: Vec<Candidate>,
     arrived: Vec<Timestamp>,
     sequence: u64,
@@ -54,6 +58,8 @@ impl Sink {
             year,
             hour: 0,
             wrong: SignedDuration::ZERO,
+            frozen: false,
+            held: 0,
             stored,
             arrived,
             sequence: 0,
@@ -137,24 +143,35 @@ impl Sink {
         self.stored.retain(|c| !gone.contains(&c.id));
     }
 
-    fn decide(&self) -> BTreeSet<GenerationId> {
-        let decisions = retention::decide(&self.stored, &self.year.policy, self.now());
+    fn policy(&self) -> Policy {
+        Policy { frozen: self.frozen, ..self.year.policy }
+    }
+
+    fn decide(&self, policy: &Policy) -> BTreeSet<GenerationId> {
+        let decisions = retention::decide(&self.stored, policy, self.now());
         decisions.into_iter().filter(Decision::is_condemned).map(|d| d.id).collect()
     }
 
     /// An hour in which generations may arrive; the store as retention leaves it.
     fn run(&mut self, offers: usize) {
         let arrived = (0..offers).filter(|_| self.offer()).count();
-        let gone = self.decide();
+        let policy = self.policy();
+        let gone = self.decide(&policy);
+        if self.frozen {
+            assert_eq!(gone, BTreeSet::new(), "{}: hour {}: it is frozen", self.year.name, self.hour);
+            self.held += usize::from(!self.decide(&self.year.policy).is_empty());
+        }
         if arrived == 0 {
             assert_eq!(gone, BTreeSet::new(), "{}: hour {}: nothing new came", self.year.name, self.hour);
         }
         if self.hour % 53 == 0 {
-            let expected = oracle::condemned(&self.stored, &self.year.policy, self.now());
+            let expected = oracle::condemned(&self.stored, &policy, self.now());
             assert_eq!(gone, expected, "{}: hour {}", self.year.name, self.hour);
         }
         self.remove(&gone);
-        self.most = self.most.max(self.stored.len());
+        if !self.frozen {
+            self.most = self.most.max(self.stored.len());
+        }
     }
 
     fn mishaps(&mut self) {
@@ -167,9 +184,17 @@ impl Sink {
             }
             // The disk is full: what may go first, goes.
             6 => {
-                let room = retention::make_room(&self.stored, &self.year.policy, self.now());
+                let room = retention::make_room(&self.stored, &self.policy(), self.now());
+                assert!(!self.frozen || room.is_empty(), "{}: hour {}", self.year.name, self.hour);
                 self.remove(&room.into_iter().collect());
                 self.run(1);
+            }
+            7 => self.frozen = true,
+            // A person has looked: what has piled up goes.
+            8..=9 => {
+                self.frozen = false;
+                let gone = self.decide(&self.policy());
+                self.remove(&gone);
             }
             _ => {}
         }
@@ -209,9 +234,11 @@ fn live(year: Year, years: i64) {
     let counted = policy.last + policy.daily + policy.weekly + policy.monthly + policy.yearly;
     let young = policy.keep_for.as_secs() / DAY.as_secs() * u64::from(MAX_PER_DAY);
     println!(
-        "{}: {} hours, {lasted} without the source, {} arrived, {} condemned, at most {} stored",
+        "{}: {} hours, {lasted} without the source, {} in which what would have gone was held, {} arrived, {} condemned, at \
+         most {} stored",
         year.name,
         years * HOURS_OF_A_YEAR,
+        sink.held,
         sink.sequence,
         sink.condemned,
         sink.most
@@ -220,7 +247,7 @@ fn live(year: Year, years: i64) {
     let bound = u64::from(counted) + 2 * young + 100;
     assert!(sink.most as u64 <= bound, "{}: {} were stored", year.name, sink.most);
     crate::proof::proof("a simulated year: hours", usize::try_from(years * HOURS_OF_A_YEAR).unwrap(), 0);
-    assert!(sink.condemned > 100 && lasted > 100, "too little has happened");
+    assert!(sink.condemned > 100 && lasted > 100 && sink.held > 24, "too little has happened");
 }
 
 #[test]

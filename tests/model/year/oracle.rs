@@ -10,6 +10,9 @@ use jiff::{Timestamp, tz::TimeZone};
 
 /// What goes.
 pub fn condemned(stored: &[Candidate], policy: &Policy, now: Timestamp) -> BTreeSet<GenerationId> {
+    if policy.frozen {
+        return BTreeSet::new();
+    }
     let mut newest_first: Vec<&Candidate> = stored.iter().collect();
     newest_first.sort_by_key(|c| std::cmp::Reverse(c.sequence));
     let whole: Vec<&Candidate> = newest_first.iter().copied().filter(|c| c.whole).collect();
