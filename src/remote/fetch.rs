@@ -6,18 +6,19 @@ use std::{
     num::NonZeroU64,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::{
     Error, Result, Stream, Tools,
+    compression::{Came, Compression},
     error::Failure,
     resume,
     rsync::{self, Direction},
-    session::{Job, Session},
+    session::{Job, Session, Whole},
 };
 use crate::{
-    gate::protocol::{Part, Request},
+    gate::protocol::{Caps, Part, Request},
     manifest::GenerationId,
     sys::{Dir, sandbox},
 };
@@ -25,6 +26,9 @@ use crate::{
 /// Files that one rsync is asked for. It compares every name that comes with every name that was asked for, so that all
 /// at once takes time with the square of their number: half a minute for 60,000 files, hours for a million.
 const PIECE: usize = 2000;
+/// Pieces at a time: while one begins or ends, the other has the line. Each is a session of the connection, of which sshd
+/// allows ten.
+const AT_A_TIME: usize = 2;
 /// Files of fewer bytes on the average are small: to hash some of them a little later holds up nothing.
 const SMALL: u64 = 256 * 1024;
 /// What rsync may say besides content, and for each file.
@@ -55,7 +59,7 @@ pub struct Fetch<'a> {
     pub floor: u64,
     /// Bytes per second.
     pub bandwidth: Option<NonZeroU64>,
-    /// Compress on the line.
+    /// Compress on the line, where it pays: see [`Compression`].
     pub compress: bool,
     /// When to give up.
     pub deadlines: Deadlines,
@@ -108,57 +112,92 @@ pub type Open<'a> = &'a dyn Fn(&Request) -> Result<Stream>;
 
 /// Fetches, blocking. Ok only if both rsyncs ended well. Whatever happens, no process is left behind, and what has
 /// arrived stays in `recv` for the next attempt.
+///
+/// Pieces go two at a time, and their rsyncs would make a folder that both need at the same moment, one of them failing:
+/// these are made here before.
 pub fn run(open: Open<'_>, what: &Fetch<'_>, progress: &mut dyn Progress) -> Result<Fetched> {
     let paths = checked(what.files)?;
     if paths.is_empty() {
         return Ok(Fetched::default());
     }
     resume::adopt(what.recv, &paths, &rsync::partial_dir(what.id))?;
-    let (begun, mut all) = (Instant::now(), Fetched::default());
+    let bounds = (most(what.limit, what.files.len()), what.floor);
+    let mut whole = Whole::new(what.recv, what.bandwidth, what.deadlines, bounds)?;
+    let start = |caps| open(&Request::Send { id: what.id.clone(), part: what.part, caps });
     let batches = what.limit / (what.files.len() as u64).max(1) < SMALL;
-    for files in what.files.chunks(PIECE) {
-        let left = most(what.limit, what.files.len()).saturating_sub(all.wire_in);
-        let piece = fetch_piece(open, &Fetch { files, ..*what }, (begun, left, batches), progress)?;
-        all.wire_in += piece.wire_in;
-        all.wire_out += piece.wire_out;
-        all.files += piece.files;
-        all.missing.extend(piece.missing);
+    let mut compression = Compression::new(what.compress, batches);
+    let mut pieces = what.files.chunks(PIECE);
+    let (mut last, mut all): (&[Vec<u8>], _) = (&[], Fetched::default());
+    let mut sessions = Vec::new();
+    let mut work = || {
+        loop {
+            while sessions.len() < AT_A_TIME
+                && let Some(files) = pieces.next()
+            {
+                let seam: Vec<Vec<u8>> = last.last().into_iter().chain(files.first()).cloned().collect();
+                made_below(what.recv, common_folder(&seam))?;
+                let how = How { compress: compression.next(), batches };
+                sessions.push(start_piece(what, files, how, &start)?);
+                last = files;
+            }
+            if sessions.is_empty() {
+                return Ok(());
+            }
+            let (piece, came) = conclude_one(&mut whole, &mut sessions, progress)?;
+            compression.learn(came);
+            all.add(piece);
+        }
+    };
+    match work() {
+        Ok(()) => Ok(all),
+        Err(e) => abandon(sessions, e),
     }
-    Ok(all)
 }
 
-fn fetch_piece(
-    open: Open<'_>,
-    what: &Fetch<'_>,
-    (begun, most, batches): (Instant, u64, bool),
-    progress: &mut dyn Progress,
-) -> Result<Fetched> {
-    let base = common_folder(what.files);
+impl Fetched {
+    fn add(&mut self, piece: Self) {
+        self.wire_in += piece.wire_in;
+        self.wire_out += piece.wire_out;
+        self.files += piece.files;
+        self.missing.extend(piece.missing);
+    }
+}
+
+/// How a piece is fetched.
+struct How {
+    compress: bool,
+    batches: bool,
+}
+
+/// Starts the rsync of a piece.
+fn start_piece<'a>(
+    what: &Fetch<'a>,
+    files: &'a [Vec<u8>],
+    How { compress, batches }: How,
+    open: &'a dyn Fn(Caps) -> Result<Stream>,
+) -> Result<Session<'a>> {
+    let base = common_folder(files);
     let below = made_below(what.recv, base)?;
     let basis = below_bases(what.basis, base);
     let receiver = rsync::Receiver {
         relay: &what.tools.handover,
         id: what.id,
         basis: &basis,
-        compress: what.compress,
+        compress,
         batches,
     };
     let job = Job {
         tools: what.tools,
         args: receiver.args()?,
+        compressed: compress,
         policy: what.tools.receiver_policy(&below, &basis, what.largest.max(OVERHEAD_OF_FILE)),
         folder: what.recv,
         base,
         direction: Direction::In,
-        files: what.files,
-        open: &|caps| open(&Request::Send { id: what.id.clone(), part: what.part, caps }),
-        bandwidth: what.bandwidth,
-        deadlines: what.deadlines,
-        begun,
-        most,
-        floor: what.floor,
+        files,
+        open,
     };
-    run_job(job, progress)
+    Session::start(job, files.iter().map(Vec::as_slice).collect())
 }
 
 /// The folder that all these paths have in common, as deep as it can be; empty if there is none. Both rsyncs begin
@@ -190,14 +229,20 @@ fn below_bases(bases: &[PathBuf], base: &[u8]) -> Vec<PathBuf> {
     below.filter(|folder| folder.is_dir()).collect()
 }
 
-/// Runs a job to its end.
-pub(super) fn run_job(job: Job<'_>, progress: &mut dyn Progress) -> Result<Fetched> {
-    let paths = job.files.iter().map(Vec::as_slice).collect();
-    let mut session = Session::start(job, paths)?;
-    match session.run(progress) {
-        Ok(()) => session.conclude(progress),
-        Err(e) => session.abandon().and(Err(e)),
-    }
+/// Runs these sessions until one has ended well, and takes it from them.
+pub(super) fn conclude_one(
+    whole: &mut Whole,
+    sessions: &mut Vec<Session<'_>>,
+    progress: &mut dyn Progress,
+) -> Result<(Fetched, Came)> {
+    let ended = whole.run(sessions, progress)?;
+    sessions.swap_remove(ended).conclude(progress)
+}
+
+/// Ends what is under way, since one has failed: all of it, and tells why.
+pub(super) fn abandon<T>(sessions: Vec<Session<'_>>, why: Error) -> Result<T> {
+    let ended = sessions.into_iter().map(Session::abandon).fold(Ok(()), Result::and);
+    ended.and(Err(why))
 }
 
 /// The bytes after which a far end is stopped that has to say so many about so many files.

@@ -35,6 +35,8 @@ pub struct Lines<'a> {
     base: &'a [u8],
     waited_for: HashSet<&'a [u8]>,
     received: u64,
+    /// Bytes of the files that have come.
+    bytes: u64,
 }
 
 impl<'a> Lines<'a> {
@@ -57,6 +59,7 @@ impl<'a> Lines<'a> {
             base,
             waited_for: paths,
             received: 0,
+            bytes: 0,
         })
     }
 
@@ -116,16 +119,20 @@ impl<'a> Lines<'a> {
 
     /// Tells of a file that was asked for and is there as a regular file: each only once.
     fn arrived(&mut self, path: &[u8], progress: &mut dyn Progress) -> Result<()> {
-        if self.waited_for.contains(path) && self.is_there(path)? {
+        if self.waited_for.contains(path)
+            && let Some(size) = self.size(path)?
+        {
             self.waited_for.remove(path);
             self.received += 1;
+            self.bytes += size;
             progress.received(path);
         }
         Ok(())
     }
 
-    fn is_there(&mut self, path: &[u8]) -> Result<bool> {
-        let Some(recv) = &self.recv else { return Ok(true) };
+    /// The bytes of a regular file that is there; of what is sent, nobody asks.
+    fn size(&mut self, path: &[u8]) -> Result<Option<u64>> {
+        let Some(recv) = &self.recv else { return Ok(Some(0)) };
         let at = path.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1);
         let (folder, name) = (&path[..at], OsStr::from_bytes(&path[at..]));
         let near = self.near.take().filter(|(near, _)| near == folder);
@@ -136,22 +143,29 @@ impl<'a> Lines<'a> {
             found
         });
         match found {
-            Ok(stat) => Ok(stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file())),
+            Ok(stat) => Ok(stat
+                .filter(|stat| FileType::from_raw_mode(stat.st_mode).is_file())
+                .map(|stat| stat.st_size.unsigned_abs())),
             Err(e) if e.is_storage() => Err(e.into()),
-            Err(_) => Ok(false),
+            Err(_) => Ok(None),
         }
+    }
+
+    /// Bytes of the files that have come.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// After both rsyncs ended well: tells of the last file, and of those whose line was lost. Returns how many files
     /// have come, and the paths of those that have not. Of what was sent, only what rsync told of counts: it is silent
     /// about what the far end had.
-    pub fn finish(mut self, progress: &mut dyn Progress) -> Result<(u64, Vec<Vec<u8>>)> {
+    pub fn finish(&mut self, progress: &mut dyn Progress) -> Result<(u64, Vec<Vec<u8>>)> {
         if self.recv.is_none() {
             let last = self.last.take();
             last.map_or(Ok(()), |path| self.arrived(&path, progress))?;
             return Ok((self.received, Vec::new()));
         }
-        let mut left: Vec<&[u8]> = self.waited_for.iter().copied().collect();
+        let mut left: Vec<&'a [u8]> = self.waited_for.iter().copied().collect();
         left.sort_unstable();
         let mut missing = Vec::new();
         for path in left {

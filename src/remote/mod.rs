@@ -4,6 +4,7 @@
 //! implementation: [`requests`] reads answers as if a hostile host had written them; [`fetch`] runs rsync here in its
 //! cage and moves every byte between the two rsyncs itself, so that it counts, brakes and ends what hangs.
 
+mod compression;
 pub mod error;
 pub mod fetch;
 pub mod folder;

@@ -1,13 +1,13 @@
 //! Delivering files: the other direction of [`fetch`](super::fetch). rsync here reads the store in its cage, the receiver
 //! is at the far end, and every byte between them passes through the same loop.
 
-use std::{num::NonZeroU64, path::Path, time::Instant};
+use std::{num::NonZeroU64, path::Path};
 
 use super::{
     Deadlines, Progress, Result, Stream, Tools,
-    fetch::{checked, most, run_job},
+    fetch::{abandon, checked, conclude_one, most},
     rsync::{self, Direction},
-    session::Job,
+    session::{Job, Session, Whole},
 };
 use crate::{
     gate::{delivery::Request, protocol::Part},
@@ -59,18 +59,17 @@ pub fn run(
     let job = Job {
         tools: what.tools,
         args: rsync::deliver_args(&what.tools.handover, what.id, what.compress)?,
+        compressed: what.compress,
         policy: what.tools.deliver_policy(what.folder),
         folder: what.folder,
         base: b"",
         direction: Direction::Out(what.id),
         files: what.files,
         open: &|caps| open(&Request::Receive { id: what.id.clone(), part: what.part, caps }),
-        bandwidth: what.bandwidth,
-        deadlines: what.deadlines,
-        begun: Instant::now(),
-        most: most(what.limit, what.files.len()),
-        floor: 0,
     };
-    let moved = run_job(job, progress)?;
+    let bounds = (most(what.limit, what.files.len()), 0);
+    let mut whole = Whole::new(what.folder, what.bandwidth, what.deadlines, bounds)?;
+    let mut sessions = vec![Session::start(job, what.files.iter().map(Vec::as_slice).collect())?];
+    let (moved, _) = conclude_one(&mut whole, &mut sessions, progress).or_else(|e| abandon(sessions, e))?;
     Ok(Sent { wire: moved.wire_in + moved.wire_out, files: moved.files })
 }

@@ -1,4 +1,5 @@
-//! The loop of a fetch or a delivery: every byte between the two rsyncs, what they say, the clock, and the end of both.
+//! The loop of a fetch or a delivery: every byte between two rsyncs, or two pairs of them, what they say, the clock, and
+//! the end of all.
 
 use std::{
     collections::HashSet,
@@ -19,6 +20,7 @@ use rustix::{
 
 use super::{
     Deadlines, Error, FarEnd, Fetched, Progress, Result, Stream, Tools,
+    compression::Came,
     fetch::blame,
     lines::Lines,
     process::Running,
@@ -45,6 +47,8 @@ pub(super) struct Job<'a> {
     pub(super) tools: &'a Tools,
     /// What rsync here is told.
     pub(super) args: Vec<OsString>,
+    /// Whether that makes it compress.
+    pub(super) compressed: bool,
     /// Its cage.
     pub(super) policy: sandbox::Policy,
     /// Below which the paths of `files` are.
@@ -58,16 +62,23 @@ pub(super) struct Job<'a> {
     pub(super) files: &'a [Vec<u8>],
     /// Opens the session with the far end for a line of these capabilities.
     pub(super) open: &'a dyn Fn(Caps) -> Result<Stream>,
-    /// Bytes per second, of content.
-    pub(super) bandwidth: Option<NonZeroU64>,
+}
+
+/// What holds for all sessions of a transfer together.
+pub(super) struct Whole {
     /// When to give up.
     pub(super) deadlines: Deadlines,
-    /// When the whole of which this is a piece began.
-    pub(super) begun: Instant,
-    /// Bytes that the far end may say.
+    /// Bytes that the far ends may say.
     pub(super) most: u64,
     /// Bytes of the disk here that stay free; 0 where nothing is written here.
     pub(super) floor: u64,
+    begun: Instant,
+    brake: Brake,
+    inward: u64,
+    here: Dir,
+    looked: Instant,
+    /// Which session is served first: each in its turn, as the brake may leave nothing for the others.
+    turn: usize,
 }
 
 /// A job that is under way. Dropped, it leaves no process behind.
@@ -79,10 +90,8 @@ pub(super) struct Session<'a> {
     lines: Lines<'a>,
     said: Said,
     far: Option<Far>,
-    brake: Brake,
+    begun: Instant,
     moved: Instant,
-    here: Dir,
-    looked: Instant,
     ended: Option<Instant>,
 }
 
@@ -95,6 +104,15 @@ struct Ready {
     /// There is something to pass on, each way.
     inward: bool,
     outward: bool,
+}
+
+/// Where among what is waited for each of it is.
+#[derive(Default)]
+struct Watched {
+    said: Option<usize>,
+    printed: Option<usize>,
+    inward: Option<usize>,
+    outward: Option<usize>,
 }
 
 struct Far {
@@ -119,7 +137,6 @@ impl<'a> Session<'a> {
         let stdout = rsync.child.stdout.take().ok_or_else(|| Error::us("start rsync", "it has no stdout"))?;
         let stdout = OwnedFd::from(stdout);
         rustix::fs::fcntl_setfl(&stdout, OFlags::NONBLOCK).map_err(|e| Error::us("listen to rsync", e))?;
-        let now = Instant::now();
         Ok(Self {
             rsync,
             channel,
@@ -127,31 +144,22 @@ impl<'a> Session<'a> {
             lines: Lines::new(stdout, (job.folder, job.base), paths, job.direction)?,
             said: Said::default(),
             far: None,
-            brake: Brake::new(job.bandwidth, now),
-            moved: now,
-            here: Dir::open(job.folder)?,
-            looked: now,
+            begun: Instant::now(),
+            moved: Instant::now(),
             ended: None,
             job,
         })
     }
 
-    /// Moves bytes until rsync here has ended.
-    pub(super) fn run(&mut self, progress: &mut dyn Progress) -> Result<()> {
-        while !self.is_over() {
-            signals::check()?;
-            self.check_time()?;
-            self.check_room()?;
-            let ready = self.wait()?;
-            if ready.said {
-                self.hear()?;
-            }
-            if ready.printed && self.lines.read(&mut self.said, progress)? {
-                self.moved = Instant::now();
-            }
-            self.pass(&ready, progress)?;
+    /// Does what can be done without waiting.
+    fn turn(&mut self, ready: &Ready, whole: &mut Whole, progress: &mut dyn Progress) -> Result<()> {
+        if ready.said {
+            self.hear()?;
         }
-        Ok(())
+        if ready.printed && self.lines.read(&mut self.said, progress)? {
+            self.moved = Instant::now();
+        }
+        self.pass(ready, whole, progress)
     }
 
     /// rsync has ended, and all that it said is read.
@@ -162,59 +170,30 @@ impl<'a> Session<'a> {
         self.ended.is_some_and(|at| (self.silent && self.lines.is_closed()) || at.elapsed() > LINGER)
     }
 
-    fn check_time(&self) -> Result<()> {
-        let Deadlines { stall, total } = self.job.deadlines;
-        if self.moved.elapsed() > stall {
-            return Err(Error::Stalled(stall));
-        }
-        match total {
-            Some(total) if self.job.begun.elapsed() > total => Err(Error::Deadline(total)),
-            _ => Ok(()),
-        }
+    fn check_stall(&self, limit: Duration) -> Result<()> {
+        if self.moved.elapsed() > limit { Err(Error::Stalled(limit)) } else { Ok(()) }
     }
 
-    /// However little comes over the line, it may become much here: the disk itself is looked at.
-    fn check_room(&mut self) -> Result<()> {
-        if self.job.floor == 0 || self.looked.elapsed() < TICK {
-            return Ok(());
-        }
-        self.looked = Instant::now();
-        let (free, floor) = (Room::of(&self.here)?.bytes_free, self.job.floor);
-        if free < floor { Err(Error::Full { free, floor }) } else { Ok(()) }
-    }
-
-    /// Waits until something can move; tells what.
-    fn wait(&mut self) -> Result<Ready> {
-        let braked = self.brake.allowance(Instant::now()) == 0;
-        let mut fds = Vec::with_capacity(7);
+    /// Adds what it waits for; gives the places of that.
+    fn watch<'s>(&'s self, braked: bool, fds: &mut Vec<PollFd<'s>>) -> Watched {
         let mut add = |fd| {
             fds.push(fd);
             Some(fds.len() - 1)
         };
-        let said = (!self.silent).then(|| PollFd::new(&self.channel, PollFlags::IN)).and_then(&mut add);
-        let printed = self.lines.source().map(|fd| PollFd::new(fd, PollFlags::IN)).and_then(&mut add);
+        let mut watched = Watched {
+            said: (!self.silent).then(|| PollFd::new(&self.channel, PollFlags::IN)).and_then(&mut add),
+            printed: self.lines.source().map(|fd| PollFd::new(fd, PollFlags::IN)).and_then(&mut add),
+            ..Watched::default()
+        };
         if self.ended.is_none() {
             add(PollFd::new(self.rsync.watch(), PollFlags::IN));
         }
-        let (mut inward, mut outward) = (None, None);
         if let Some(far) = &self.far {
             let of_content = self.job.direction == Direction::In;
-            inward = far.inward.waits(braked && of_content).and_then(&mut add);
-            outward = far.outward.waits(braked && !of_content).and_then(&mut add);
+            watched.inward = far.inward.waits(braked && of_content).and_then(&mut add);
+            watched.outward = far.outward.waits(braked && !of_content).and_then(&mut add);
         }
-        let timeout = if braked { Brake::pause() } else { TICK };
-        match rustix::event::poll(&mut fds, timeout.try_into().ok().as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(Error::us("wait for rsync", e)),
-        }
-        let ready =
-            |at: Option<usize>| at.and_then(|at| fds.get(at)).is_some_and(|fd| !fd.revents().is_empty());
-        Ok(Ready {
-            said: ready(said),
-            printed: ready(printed),
-            inward: ready(inward),
-            outward: ready(outward),
-        })
+        watched
     }
 
     fn hear(&mut self) -> Result<()> {
@@ -240,19 +219,19 @@ impl<'a> Session<'a> {
         Ok(Far { inward, outward, end, released: false })
     }
 
-    fn pass(&mut self, ready: &Ready, progress: &mut dyn Progress) -> Result<()> {
+    fn pass(&mut self, ready: &Ready, whole: &mut Whole, progress: &mut dyn Progress) -> Result<()> {
         let Some(far) = &mut self.far else { return Ok(()) };
         let (content, other) = match self.job.direction {
             Direction::In => ((&mut far.inward, ready.inward), (&mut far.outward, ready.outward)),
             Direction::Out(_) => ((&mut far.outward, ready.outward), (&mut far.inward, ready.inward)),
         };
-        let moved = if content.1 { content.0.step(self.brake.allowance(Instant::now()))? } else { 0 };
+        let moved = if content.1 { content.0.step(whole.brake.allowance(Instant::now()))? } else { 0 };
         let back = if other.1 { other.0.step(usize::MAX)? } else { 0 };
         if moved + back > 0 {
             self.moved = Instant::now();
         }
         if moved > 0 {
-            self.brake.used(moved);
+            whole.brake.used(moved);
             progress.bytes(moved);
         }
         if back > 0 {
@@ -262,10 +241,11 @@ impl<'a> Session<'a> {
             self.channel.release()?;
             far.released = true;
         }
-        if far.inward.total() > self.job.most {
+        whole.inward += if self.job.direction == Direction::In { moved } else { back };
+        if whole.inward > whole.most {
             return Err(Error::Protocol(format!(
                 "the far end sends more than the {} bytes that are plausible",
-                self.job.most
+                whole.most
             )));
         }
         Ok(())
@@ -277,8 +257,9 @@ impl<'a> Session<'a> {
         self.rsync.reap().map(drop)
     }
 
-    /// How it ended, on both sides.
-    pub(super) fn conclude(mut self, progress: &mut dyn Progress) -> Result<Fetched> {
+    /// How it ended, on both sides, and how the content came.
+    pub(super) fn conclude(mut self, progress: &mut dyn Progress) -> Result<(Fetched, Came)> {
+        let took = self.begun.elapsed();
         let code = self.rsync.reap()?.code();
         let said = self.said.text();
         let (mut fetched, mut there) = (Fetched::default(), Ok(()));
@@ -289,7 +270,80 @@ impl<'a> Session<'a> {
         }
         blame(code, said, there, self.job.direction)?;
         (fetched.files, fetched.missing) = self.lines.finish(progress)?;
-        Ok(fetched)
+        let (compressed, wire) = (self.job.compressed, fetched.wire_in);
+        Ok((fetched, Came { compressed, content: self.lines.bytes(), wire, took }))
+    }
+}
+
+impl Whole {
+    /// A transfer below `folder` that begins now, of so many bytes per second.
+    pub(super) fn new(
+        folder: &Path,
+        bandwidth: Option<NonZeroU64>,
+        deadlines: Deadlines,
+        (most, floor): (u64, u64),
+    ) -> Result<Self> {
+        let (now, here) = (Instant::now(), Dir::open(folder)?);
+        let brake = Brake::new(bandwidth, now);
+        Ok(Self { deadlines, most, floor, begun: now, brake, inward: 0, here, looked: now, turn: 0 })
+    }
+
+    /// Moves bytes until one of these sessions has ended, and gives its place.
+    pub(super) fn run(&mut self, sessions: &mut [Session<'_>], progress: &mut dyn Progress) -> Result<usize> {
+        loop {
+            if let Some(ended) = sessions.iter_mut().position(Session::is_over) {
+                return Ok(ended);
+            }
+            signals::check()?;
+            self.check()?;
+            let ready = self.wait(sessions)?;
+            self.turn = self.turn.wrapping_add(1);
+            for at in 0..sessions.len() {
+                let at = (at + self.turn) % sessions.len();
+                if let (Some(session), Some(ready)) = (sessions.get_mut(at), ready.get(at)) {
+                    session.check_stall(self.deadlines.stall)?;
+                    session.turn(ready, self, progress)?;
+                }
+            }
+        }
+    }
+
+    fn check(&mut self) -> Result<()> {
+        match self.deadlines.total {
+            Some(total) if self.begun.elapsed() > total => Err(Error::Deadline(total)),
+            _ => self.check_room(),
+        }
+    }
+
+    /// However little comes over the line, it may become much here: the disk itself is looked at.
+    fn check_room(&mut self) -> Result<()> {
+        if self.floor == 0 || self.looked.elapsed() < TICK {
+            return Ok(());
+        }
+        self.looked = Instant::now();
+        let (free, floor) = (Room::of(&self.here)?.bytes_free, self.floor);
+        if free < floor { Err(Error::Full { free, floor }) } else { Ok(()) }
+    }
+
+    /// Waits until something can move; tells what.
+    fn wait(&mut self, sessions: &[Session<'_>]) -> Result<Vec<Ready>> {
+        let braked = self.brake.allowance(Instant::now()) == 0;
+        let mut fds = Vec::with_capacity(5 * sessions.len());
+        let watched: Vec<Watched> = sessions.iter().map(|one| one.watch(braked, &mut fds)).collect();
+        let timeout = if braked { Brake::pause() } else { TICK };
+        match rustix::event::poll(&mut fds, timeout.try_into().ok().as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(Error::us("wait for rsync", e)),
+        }
+        let ready =
+            |at: Option<usize>| at.and_then(|at| fds.get(at)).is_some_and(|fd| !fd.revents().is_empty());
+        let of = |one: &Watched| Ready {
+            said: ready(one.said),
+            printed: ready(one.printed),
+            inward: ready(one.inward),
+            outward: ready(one.outward),
+        };
+        Ok(watched.iter().map(of).collect())
     }
 }
 

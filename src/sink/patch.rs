@@ -1,8 +1,6 @@
 //! Large files that changed a little: what changed is fetched, and the rest taken from the previous version here. It only
 //! saves time. Whatever is odd about a delta, the file itself is fetched, and one line says so.
 
-use std::sync::Arc;
-
 use super::{
     fetch::{Bounds, Failed, Transport, transport, wire_of},
     one::One,
@@ -77,8 +75,7 @@ fn work(
         Err(other) => return Err(other),
     }
     one.progress.begin(format!("applying what changed in {}", offer.id), 0, 0);
-    let progress = Arc::clone(one.progress);
-    let unmade = planned.patch(patches, &|bytes| progress.add_bytes(bytes))?;
+    let unmade = planned.patch(patches, effort)?;
     planned.settle(effort)?;
     let wrong = planned.unmake(patches)?;
     let first = unmade.first().map(|(path, why)| format!("{}: {why}", show(path)));

@@ -9,6 +9,7 @@ use std::{
     fs::File,
     io::BufReader,
     path::PathBuf,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use rustix::fs::{FileType, Stat};
@@ -17,7 +18,7 @@ use super::{
     Error, Result,
     meta::items,
     plan::Planned,
-    prove::{WRONG, look},
+    prove::{Effort, WRONG, look, note_received},
     staging::RECV_MODE,
     walk::Cursor,
 };
@@ -25,7 +26,7 @@ use crate::{
     manifest::{Digest, Item, Kind, delta, entry::stored_path},
     sys::{
         self, Dir,
-        copy::{self, CopyError},
+        copy::{self, Content, CopyError},
         durable, signals, stamp, users,
     },
 };
@@ -143,24 +144,37 @@ impl Planned {
         Ok(())
     }
 
-    /// Makes files out of their previous versions and the deltas that have arrived, and removes those. What was made is
-    /// found, hashed and proven by [`Self::settle`]. Gives the files that could not be made, and why.
-    pub fn patch(&self, patches: &[Patch], seen: &dyn Fn(u64)) -> Result<Vec<(Vec<u8>, String)>> {
+    /// Makes files out of their previous versions and the deltas that have arrived, several at a time, and removes those.
+    /// What was hashed on the way and is right is noted as proven; the rest is hashed by [`Self::settle`]. Gives the files
+    /// that could not be made, and why.
+    pub fn patch(&self, patches: &[Patch], effort: &Effort) -> Result<Vec<(Vec<u8>, String)>> {
         let Some(basis) = &self.basis else { return Ok(Vec::new()) };
         let Some(deltas) = self.place.dir.open_dir_if_any(DELTA)? else { return Ok(Vec::new()) };
-        let (mut old, mut recv) = (Cursor::new(&basis.data)?, Cursor::making(&self.place.recv, RECV_MODE)?);
+        let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let maker = |number: usize| -> Result<Maker<'_>> {
+            Ok(Maker {
+                planned: self,
+                deltas: &deltas,
+                old: Cursor::new(&basis.data)?,
+                recv: Cursor::making(&self.place.recv, RECV_MODE)?,
+                made: if number == 0 { MADE.to_owned() } else { format!("{MADE}-{number}") },
+                effort,
+                stop: &stop,
+            })
+        };
+        let makers = effort.threads.min(patches.len()).max(1);
+        let makers = (0..makers).map(maker).collect::<Result<Vec<_>>>()?;
+        let made: Vec<Result<Vec<_>>> = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                makers.into_iter().map(|maker| scope.spawn(|| maker.run(patches, &next))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(mistake()))).collect()
+        });
+        // Of several, the one that stopped the others tells why.
+        let stopped = |made: &Result<_>| matches!(made, Err(Error::Interrupted(_)));
+        let (others, first): (Vec<_>, Vec<_>) = made.into_iter().partition(stopped);
         let mut unmade = Vec::new();
-        for patch in patches {
-            signals::check()?;
-            match make(patch, &deltas, &mut old, &mut recv, seen) {
-                Ok(()) => {}
-                Err(Unmade::Ours(e)) => return Err(e),
-                Err(Unmade::Flaw(why)) => {
-                    let (dir, name) = recv.parent(&patch.stored)?;
-                    durable::remove_tree(dir, name)?;
-                    unmade.push((patch.stored.clone(), why));
-                }
-            }
+        for some in first.into_iter().chain(others) {
+            unmade.extend(some?);
         }
         durable::remove_tree(&self.place.dir, DELTA)?;
         Ok(unmade)
@@ -188,57 +202,158 @@ fn is_delta(stat: &Stat, offered: &delta::Offered) -> bool {
         && u64::try_from(stat.st_size) == Ok(offered.bytes)
 }
 
-fn make(
-    patch: &Patch,
-    deltas: &Dir,
-    old: &mut Cursor,
-    recv: &mut Cursor,
-    seen: &dyn Fn(u64),
-) -> std::result::Result<(), Unmade> {
-    let flaw = |why: &str| Unmade::Flaw(why.to_owned());
-    let name = patch.offered.name();
-    let Ok(file) = deltas.open_file(&name) else { return Err(flaw("its delta did not come")) };
-    if !is_delta(&stamp::stat(&file, &deltas.join(&name))?, &patch.offered) {
-        return Err(flaw("its delta is not as it was offered"));
-    }
-    let mut delta = delta::Reader::new(BufReader::with_capacity(1 << 16, file))?;
-    let head = *delta.head();
-    if head.base != patch.offered.base || head.length != patch.size {
-        return Err(flaw("its delta is one of other files"));
-    }
-    let (dir, name) = old.parent(&patch.old)?;
-    let base = dir.open_file(name).map_err(|e| Unmade::Flaw(e.to_string()))?;
-    let stat = stamp::stat(&base, &dir.join(name))?;
-    look(&stat, patch.old_size).map_err(Unmade::Flaw)?;
-    if stamp::mtime(&stat) == WRONG {
-        return Err(flaw("its previous version is damaged here"));
-    }
-    durable::remove_tree(deltas, MADE)?;
-    let to = deltas.create_file(MADE, 0o600)?;
-    fill(&mut delta, &base, &to, &deltas.join(MADE), seen)?;
-    let (dir, name) = recv.parent(&patch.stored)?;
-    durable::remove_tree(dir, name)?;
-    durable::rename(deltas, MADE, dir, name).map_err(|e| Unmade::Flaw(e.to_string()))
+fn mistake() -> Error {
+    let why = std::io::Error::other("a thread ended with a mistake of handover itself");
+    sys::Error::new("make files from", "what changed in them", why).into()
 }
 
-fn fill(
-    delta: &mut delta::Reader<BufReader<File>>,
-    base: &File,
-    to: &File,
-    path: &std::path::Path,
-    seen: &dyn Fn(u64),
-) -> std::result::Result<(), Unmade> {
-    let unwritten = |e| CopyError::Write(sys::Error::new("write", path, e));
-    let mut copied = |bytes| {
-        seen(bytes);
-        signals::check()
-    };
-    let length = delta.head().length;
-    copy::clone_or_copy(base, to, length, path, &mut copied)?;
-    to.set_len(length).map_err(unwritten)?;
-    while let Some((offset, bytes)) = delta.next()? {
-        copy::write_at(to, bytes, offset, path).map_err(unwritten)?;
-        signals::check().map_err(|e| Unmade::Ours(Error::Interrupted(e)))?;
+/// A thread that makes files.
+struct Maker<'a> {
+    planned: &'a Planned,
+    deltas: &'a Dir,
+    old: Cursor,
+    recv: Cursor,
+    /// The name of its file while it is made.
+    made: String,
+    effort: &'a Effort,
+    /// Set when a thread has failed, so that the others end.
+    stop: &'a AtomicBool,
+}
+
+impl Maker<'_> {
+    fn run(mut self, patches: &[Patch], next: &AtomicUsize) -> Result<Vec<(Vec<u8>, String)>> {
+        let mut unmade = Vec::new();
+        while let Some(patch) = patches.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let made = self.go_on().map_err(|e| Unmade::Ours(Error::Interrupted(e)));
+            match made.and_then(|()| self.make(patch)) {
+                Ok(()) => {}
+                Err(Unmade::Ours(e)) => {
+                    self.stop.store(true, Ordering::Relaxed);
+                    return Err(e);
+                }
+                Err(Unmade::Flaw(why)) => {
+                    let (dir, name) = self.recv.parent(&patch.stored)?;
+                    durable::remove_tree(dir, name)?;
+                    unmade.push((patch.stored.clone(), why));
+                }
+            }
+        }
+        Ok(unmade)
     }
-    Ok(())
+
+    fn go_on(&self) -> std::result::Result<(), signals::Interrupted> {
+        if self.stop.load(Ordering::Relaxed) { Err(signals::Interrupted) } else { signals::check() }
+    }
+
+    fn make(&mut self, patch: &Patch) -> std::result::Result<(), Unmade> {
+        let mut delta = self.delta(patch)?;
+        let base = self.base(patch)?;
+        durable::remove_tree(self.deltas, &self.made)?;
+        let to = self.deltas.create_file(&self.made, 0o600)?;
+        let content = self.fill(&mut delta, &base, &to)?;
+        let (dir, name) = self.recv.parent(&patch.stored)?;
+        durable::remove_tree(dir, name)?;
+        durable::rename(self.deltas, &self.made, dir, name).map_err(|e| Unmade::Flaw(e.to_string()))?;
+        // After the rename: it is a change of the inode, and a proof is of the inode as it is.
+        if let Some(asked) = self.planned.wanted.get(&patch.stored)
+            && content.is_some_and(|made| made.sha256 == asked.digest.0 && made.size == asked.size)
+        {
+            note_received(asked, &to, &dir.join(name), self.planned.policy.now)?;
+        }
+        Ok(())
+    }
+
+    /// The delta, if it is the one that was offered.
+    fn delta(&self, patch: &Patch) -> std::result::Result<delta::Reader<BufReader<File>>, Unmade> {
+        let flaw = |why: &str| Unmade::Flaw(why.to_owned());
+        let name = patch.offered.name();
+        let Ok(file) = self.deltas.open_file(&name) else { return Err(flaw("its delta did not come")) };
+        if !is_delta(&stamp::stat(&file, &self.deltas.join(&name))?, &patch.offered) {
+            return Err(flaw("its delta is not as it was offered"));
+        }
+        let delta = delta::Reader::new(BufReader::with_capacity(1 << 16, file))?;
+        let head = delta.head();
+        if head.base != patch.offered.base || head.length != patch.size {
+            return Err(flaw("its delta is one of other files"));
+        }
+        Ok(delta)
+    }
+
+    /// The previous version, unless it is known to be damaged.
+    fn base(&mut self, patch: &Patch) -> std::result::Result<File, Unmade> {
+        let (dir, name) = self.old.parent(&patch.old)?;
+        let base = dir.open_file(name).map_err(|e| Unmade::Flaw(e.to_string()))?;
+        let stat = stamp::stat(&base, &dir.join(name))?;
+        look(&stat, patch.old_size).map_err(Unmade::Flaw)?;
+        if stamp::mtime(&stat) == WRONG {
+            return Err(Unmade::Flaw("its previous version is damaged here".to_owned()));
+        }
+        Ok(base)
+    }
+
+    /// Where the file system shares content, a clone gets what changed; elsewhere all is written in one pass, which hashes
+    /// it too and gives what it hashed.
+    fn fill(
+        &self,
+        delta: &mut delta::Reader<BufReader<File>>,
+        base: &File,
+        to: &File,
+    ) -> std::result::Result<Option<Content>, Unmade> {
+        let path = self.deltas.join(&self.made);
+        let unwritten = |e| CopyError::Write(sys::Error::new("write", &path, e));
+        let length = delta.head().length;
+        if !copy::share(base, to) {
+            let mut seen = |bytes| {
+                (self.effort.progress)(bytes);
+                self.go_on()
+            };
+            let mut blocks = Blocks { delta, next: None };
+            blocks.advance()?;
+            return Ok(Some(copy::hash_and_patch(base, to, (length, &mut blocks), &path, &mut seen)?));
+        }
+        to.set_len(length).map_err(unwritten)?;
+        while let Some((offset, bytes)) = delta.next()? {
+            copy::write_at(to, bytes, offset, &path).map_err(unwritten)?;
+            self.go_on().map_err(|e| Unmade::Ours(Error::Interrupted(e)))?;
+        }
+        Ok(None)
+    }
+}
+
+/// The blocks of a delta, one ahead.
+struct Blocks<'a> {
+    delta: &'a mut delta::Reader<BufReader<File>>,
+    next: Option<(u64, Vec<u8>)>,
+}
+
+impl Blocks<'_> {
+    fn advance(&mut self) -> std::result::Result<(), delta::Error> {
+        let mut buffer = self.next.take().map(|(_, buffer)| buffer).unwrap_or_default();
+        self.next = self.delta.next()?.map(|(offset, bytes)| {
+            buffer.clear();
+            buffer.extend_from_slice(bytes);
+            (offset, buffer)
+        });
+        Ok(())
+    }
+}
+
+impl copy::Blocks for Blocks<'_> {
+    type Error = Unmade;
+
+    /// A block is a power of two of bytes and begins at a multiple of them, so it lies in one window.
+    fn put(&mut self, window: &mut [u8], offset: u64) -> std::result::Result<(), Unmade> {
+        while let Some((at, block)) = &self.next
+            && let Some(from) = at.checked_sub(offset).and_then(|from| usize::try_from(from).ok())
+            && from < window.len()
+        {
+            let to = from.saturating_add(block.len());
+            let place = window.get_mut(from..to);
+            place
+                .ok_or_else(|| Unmade::Flaw("a block of its delta is too large".to_owned()))?
+                .copy_from_slice(block);
+            self.advance()?;
+        }
+        Ok(())
+    }
 }

@@ -17,12 +17,16 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use rustix::fs::{FileType, Stat};
 
-use super::{Error, Result, walk::Cursor, wanted::Wanted};
+use super::{
+    Error, Result,
+    walk::Cursor,
+    wanted::{self, Wanted},
+};
 use crate::{
     manifest::Digest,
     sys::{
         self, Dir,
-        copy::{CopyError, hash_and_copy},
+        copy::{self, CopyError, hash_and_copy},
         show, signals, stamp, users,
     },
 };
@@ -31,6 +35,8 @@ use crate::{
 pub(super) const FILE_MODE: u32 = 0o440;
 /// Jobs that wait for a thread.
 const WAITING: usize = 1024;
+/// A received file of so many bytes is worth a call that has it written to the disk early.
+const LARGE: u64 = 1 << 20;
 /// The mtime of content that was never hashed here.
 pub(super) const NEVER: Timestamp = Timestamp::UNIX_EPOCH;
 /// The mtime of content that was found wrong.
@@ -313,10 +319,11 @@ impl Reader {
     fn note_good(&self, file: &File, path: &Path, job: &Job) -> Result<()> {
         match &self.rule {
             Rule::Received(wanted) => {
-                stamp::set_mode(file, path, FILE_MODE)?;
-                stamp::set_mtime(file, path, self.now)?;
                 if let Some(asked) = wanted.get(&job.path) {
-                    asked.prove(&stamp::stat(file, path)?);
+                    note_received(asked, file, path, self.now)?;
+                }
+                if job.size >= LARGE {
+                    copy::write_back(file, 0, job.size);
                 }
                 Ok(())
             }
@@ -332,6 +339,14 @@ impl Reader {
             Rule::Own | Rule::Received(_) | Rule::Foreign => Ok(()),
         }
     }
+}
+
+/// Notes that a file that arrived was hashed now and has the content that it should have.
+pub(super) fn note_received(asked: &wanted::File, file: &File, path: &Path, now: Timestamp) -> Result<()> {
+    stamp::set_mode(file, path, FILE_MODE)?;
+    stamp::set_mtime(file, path, now)?;
+    asked.prove(&stamp::stat(file, path)?);
+    Ok(())
 }
 
 /// Whether an inode can be a stored file of this size.

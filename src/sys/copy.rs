@@ -1,6 +1,6 @@
 //! Copying and hashing file content in one pass, holes kept, memory constant.
 
-use std::{cell::Cell, fs::File, os::unix::fs::FileExt as _, path::Path};
+use std::{cell::Cell, fs::File, num::NonZeroU64, os::unix::fs::FileExt as _, path::Path};
 
 use rustix::fs::SeekFrom;
 use sha2::{Digest as _, Sha256};
@@ -155,6 +155,82 @@ pub fn hash_and_compare(
         to.set_len(offset).map_err(unwritten)?;
     }
     Ok(Content { size: offset, sha256: hasher.finalize().into() })
+}
+
+/// Bytes of a file that [`hash_and_patch`] has in memory.
+pub const WINDOW: usize = 1 << 20;
+/// Blocks of zeros of so many bytes become holes there.
+const HOLE: usize = 16 * 1024;
+/// The write-back of what was written is begun after so many bytes.
+const EARLY: u64 = 16 << 20;
+
+/// What changes in a file while it is written anew: its blocks in ascending order.
+pub trait Blocks {
+    /// Why there is no next one.
+    type Error: From<CopyError>;
+    /// Puts the blocks that lie in the window that begins at `offset` into it.
+    fn put(&mut self, window: &mut [u8], offset: u64) -> std::result::Result<(), Self::Error>;
+}
+
+/// Reads `base` in order, puts `blocks` in, writes what comes of it to the new, empty file `to`, of `length` bytes, and
+/// hashes it in the same pass. What the base does not have counts as zeros; blocks of zeros become holes.
+#[track_caller]
+pub fn hash_and_patch<B: Blocks>(
+    base: &File,
+    to: &File,
+    (length, blocks): (u64, &mut B),
+    path: &Path,
+    seen: &mut Seen<'_>,
+) -> std::result::Result<Content, B::Error> {
+    let unwritten = |e| CopyError::Write(Error::new("write the copy of", path, e));
+    let (mut hasher, mut window) = (Sha256::new(), vec![0_u8; WINDOW]);
+    let (mut offset, mut begun) = (0_u64, 0_u64);
+    while offset < length {
+        let size = usize::try_from(length - offset).map_or(WINDOW, |left| left.min(WINDOW));
+        let bytes = &mut window[..size];
+        let known = read_full_at(base, bytes, offset)
+            .map_err(|e| CopyError::Read(Error::new("read the previous version of", path, e)))?;
+        bytes[known..].fill(0);
+        blocks.put(bytes, offset)?;
+        hasher.update(&*bytes);
+        write_solid(to, bytes, offset, path).map_err(unwritten)?;
+        offset += size as u64;
+        if offset - begun >= EARLY {
+            write_back(to, begun, offset - begun);
+            begun = offset;
+        }
+        seen(size as u64).map_err(CopyError::Interrupted)?;
+    }
+    to.set_len(length).map_err(unwritten)?;
+    Ok(Content { size: length, sha256: hasher.finalize().into() })
+}
+
+/// Writes what is not zeros, neighbours together.
+#[track_caller]
+fn write_solid(to: &File, bytes: &[u8], offset: u64, path: &Path) -> std::io::Result<()> {
+    let (mut from, mut end) = (0, 0);
+    for block in bytes.chunks(HOLE) {
+        if is_zero(block) {
+            if from < end {
+                write_at(to, &bytes[from..end], offset + from as u64, path)?;
+            }
+            from = end + block.len();
+        }
+        end += block.len();
+    }
+    if from < end { write_at(to, &bytes[from..end], offset + from as u64, path) } else { Ok(()) }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|b| *b == 0)
+}
+
+/// Begins to write what a file has in memory to the disk, without waiting for it: the sync at the end waits for less then.
+/// Only a hint.
+pub fn write_back(file: &File, offset: u64, length: u64) {
+    if rustix::fs::fadvise(file, offset, NonZeroU64::new(length), rustix::fs::Advice::DontNeed).is_err() {
+        // Then it is written when the kernel thinks so, or by the sync.
+    }
 }
 
 /// Reads until the buffer is full or the file ends.
@@ -407,6 +483,49 @@ mod tests {
         let mut bytes = [0; 6];
         to.read_exact_at(&mut bytes, 50_000_000).unwrap();
         assert_eq!(&bytes, b"middle");
+    }
+
+    /// Blocks of a few bytes at their offsets.
+    struct Few(Vec<(u64, Vec<u8>)>);
+
+    impl Blocks for Few {
+        type Error = CopyError;
+
+        fn put(&mut self, window: &mut [u8], offset: u64) -> std::result::Result<(), CopyError> {
+            for (at, bytes) in &self.0 {
+                if (offset..offset + window.len() as u64).contains(at) {
+                    window[usize::try_from(at - offset).unwrap()..][..bytes.len()].copy_from_slice(bytes);
+                }
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_patched_in_one_pass_is_the_base_cut_or_filled_up_with_the_blocks_in_it_and_its_holes() {
+        let (file, before) = (|| tempfile::tempfile_in(".").unwrap(), 3_000_000_u64);
+        let old: Vec<u8> = (0..before).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let base = file();
+        base.write_all_at(&old, 0).unwrap();
+        for length in [0, 1_500_000, before, 40_000_000] {
+            let to = file();
+            let blocks = [(0, 9), (1_048_576 - 4096, 4096), (1_048_576, 4096), (32_768_000, 4096)];
+            let blocks = blocks.into_iter().filter(|(at, size)| at + size <= length);
+            let blocks = blocks.map(|(at, size)| (at, vec![7; usize::try_from(size).unwrap()]));
+            let mut few = Few(blocks.collect());
+            let mut expected = old.clone();
+            expected.resize(usize::try_from(length).unwrap(), 0);
+            for (at, bytes) in &few.0 {
+                expected[usize::try_from(*at).unwrap()..][..bytes.len()].copy_from_slice(bytes);
+            }
+            let content =
+                hash_and_patch(&base, &to, (length, &mut few), Path::new("x"), &mut |_| Ok(())).unwrap();
+            assert_eq!(content, Content { size: length, sha256: Sha256::digest(&expected).into() });
+            let mut written = vec![0; expected.len()];
+            to.read_exact_at(&mut written, 0).unwrap();
+            assert!(written == expected && to.metadata().unwrap().len() == length, "{length} bytes");
+            assert!(to.metadata().unwrap().blocks() * 512 < 4_000_000, "holes were filled");
+        }
     }
 
     #[test]
