@@ -97,14 +97,21 @@ pub enum Links {
 /// The order of a manifest: folders directly before what is in them, so that a walk of sorted folders gives it.
 /// It compares bytes with `/` below every other byte.
 pub fn order(a: &[u8], b: &[u8]) -> Ordering {
+    // Most paths that are compared are equal, or for most of their length.
+    let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
     let rank = |byte: &u8| if *byte == b'/' { 0_u16 } else { u16::from(*byte) + 1 };
-    a.iter().map(rank).cmp(b.iter().map(rank))
+    a.get(same).map(rank).cmp(&b.get(same).map(rank))
+}
+
+/// Whether a path's content has no place at the path itself.
+pub fn is_long(path: &[u8]) -> bool {
+    "data/".len() + path.len() > LONG
 }
 
 /// Where the content of a path lies below `data/`: at the path itself, or, where that would be too long for a store
 /// in a deep folder, at `.long/<sha256 of the path>`.
 pub fn stored_path(path: &[u8]) -> Vec<u8> {
-    if "data/".len() + path.len() > LONG {
+    if is_long(path) {
         let digest = Digest(Sha256::digest(path).into());
         format!(".long/{digest}").into_bytes()
     } else {

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{Digest, Item, Kind, entry::stored_path, hashing::Hashing, names};
+use super::{Digest, Entry, Item, Kind, entry::stored_path, hashing::Hashing, names};
 
 /// Why `SHA256SUMS` could not be derived.
 #[derive(Debug, thiserror::Error)]
@@ -15,29 +15,51 @@ pub enum Error<E: std::error::Error + 'static> {
     Write(#[source] io::Error),
 }
 
-/// Writes a line for every stored file in the order of the manifest, then one for each of `others` (name and sha256:
-/// the manifest, `xattrs`, `README.txt`), and gives the sha256 of the whole. Give it a buffered writer; nothing is synced.
+/// Writes `SHA256SUMS` beside a manifest, entry by entry. Give it a buffered writer.
+#[derive(Debug)]
+pub struct Writer<W> {
+    out: Hashing<W>,
+    text: Vec<u8>,
+}
+
+impl<W: Write> Writer<W> {
+    /// Begins it.
+    pub fn new(out: W) -> Self {
+        Self { out: Hashing::new(out), text: Vec::new() }
+    }
+
+    /// The line of an entry of the manifest, if it is a stored file; in the order of the manifest.
+    pub fn entry(&mut self, entry: &Entry) -> io::Result<()> {
+        let Kind::File { digest, .. } = &entry.kind else { return Ok(()) };
+        let path = [names::DATA.as_bytes(), b"/", &stored_path(&entry.path)].concat();
+        line(&path, *digest, &mut self.text);
+        self.out.write_all(&self.text)
+    }
+
+    /// Ends it with a line for each of `others` (name and sha256: the manifest, `xattrs`, `README.txt`), and gives the
+    /// sha256 of the whole. Nothing is synced.
+    pub fn finish(mut self, others: &[(&str, Digest)]) -> io::Result<Digest> {
+        for (name, digest) in others {
+            line(name.as_bytes(), *digest, &mut self.text);
+            self.out.write_all(&self.text)?;
+        }
+        self.out.flush()?;
+        Ok(self.out.digest())
+    }
+}
+
+/// As [`Writer`], for a manifest that is there.
 pub fn write<E: std::error::Error + 'static>(
     items: impl Iterator<Item = Result<Item, E>>,
     others: &[(&str, Digest)],
     out: impl Write,
 ) -> Result<Digest, Error<E>> {
-    let mut out = Hashing::new(out);
-    let mut text = Vec::new();
+    let mut sums = Writer::new(out);
     for item in items {
         let Item::Entry(entry) = item.map_err(Error::Manifest)? else { continue };
-        if let Kind::File { digest, .. } = &entry.kind {
-            let path = [names::DATA.as_bytes(), b"/", &stored_path(&entry.path)].concat();
-            line(&path, *digest, &mut text);
-            out.write_all(&text).map_err(Error::Write)?;
-        }
+        sums.entry(&entry).map_err(Error::Write)?;
     }
-    for (name, digest) in others {
-        line(name.as_bytes(), *digest, &mut text);
-        out.write_all(&text).map_err(Error::Write)?;
-    }
-    out.flush().map_err(Error::Write)?;
-    Ok(out.digest())
+    sums.finish(others).map_err(Error::Write)
 }
 
 /// As coreutils 9 does: a name with a backslash or an end of line is escaped, and a backslash before the sum says so.
@@ -46,7 +68,8 @@ fn line(path: &[u8], digest: Digest, text: &mut Vec<u8>) {
     if path.iter().any(|b| matches!(b, b'\\' | b'\n' | b'\r')) {
         text.push(b'\\');
     }
-    text.extend_from_slice(format!("{digest}  ").as_bytes());
+    text.extend_from_slice(&digest.hex());
+    text.extend_from_slice(b"  ");
     for byte in path {
         match byte {
             b'\\' => text.extend_from_slice(b"\\\\"),

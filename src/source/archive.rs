@@ -13,7 +13,7 @@ use super::{
     cache::Known,
     collect::{Counts, Error, FileRecord, Record, below_element},
     copier::{self, At, Shared},
-    dump,
+    dump, linking,
     packing::Packing,
     tree::{self, Met, Remarks, Settings},
 };
@@ -118,7 +118,7 @@ fn reuse(
     let met = met.finish();
     if met.is_none()
         || met != previous.fingerprint
-        || !copier::link_checked(&previous.at, to, &previous.known, tools.shared.owner)?
+        || !linking::link_checked(previous.at.parts(), to.parts(), &previous.known, tools.shared.owner)?
     {
         return Ok(None);
     }
@@ -139,7 +139,7 @@ fn make(root: &Path, settings: &Settings<'_>, to: &At, tools: &Tools<'_>) -> Res
     // What was lost may be there next time, and what kept changing may have changed after it was looked at.
     let fingerprint = met.finish().filter(|_| packed.lost.count == 0 && packed.unstable.count == 0);
     let before = tools.previous.as_ref().map(|p| (p.at.clone(), p.known.clone()));
-    copier::link_if_same(before.as_ref(), to, packed.content.sha256, tools.shared.owner)?;
+    linking::link_if_same(before.as_ref(), to, packed.content.sha256, tools.shared.owner)?;
     let digest = Digest(packed.content.sha256);
     let mtime = match &before {
         Some((_, known)) if known.digest == digest => known.mtime,

@@ -1,5 +1,5 @@
-//! The book of a generation: manifest, attributes and cache, written as one stream in the order of the manifest, while
-//! files are still being read by others.
+//! The book of a generation: manifest, attributes, checksums and cache, written as one stream in the order of the
+//! manifest, while files are still being read by others.
 
 use std::{
     collections::HashMap,
@@ -7,6 +7,7 @@ use std::{
     fs::File,
     io::BufWriter,
     os::unix::ffi::OsStrExt as _,
+    path::PathBuf,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
 };
 
@@ -15,10 +16,11 @@ use rustix::fs::Stat;
 use super::{
     cache::{self, Known},
     copier::{self, At},
+    linking,
 };
 use crate::{
     gate,
-    manifest::{Digest, Entry, Item, Kind, entry, entry::Links, mtree, names, xattrs},
+    manifest::{Digest, Entry, Item, Kind, entry, entry::Links, mtree, names, sums, xattrs},
     store,
     sys::{self, Dir, durable::Writer, progress::Progress, show, signals::Interrupted, users::Names},
 };
@@ -155,6 +157,8 @@ pub enum Slot {
     Ready(Record),
     /// A thread is reading it.
     Pending(Receiver<Result<Record, Error>>),
+    /// A thread is linking so many.
+    Linking(Receiver<Result<Vec<Record>, Error>>, usize),
 }
 
 /// What an element came to.
@@ -191,10 +195,14 @@ struct Linked {
     content: Vec<u8>,
 }
 
+/// `SHA256SUMS` while it is written.
+pub type Sums = sums::Writer<BufWriter<Writer<File>>>;
+
 /// The book of a draft.
 pub struct Book<'a> {
     mtree: mtree::Writer<BufWriter<Writer<File>>>,
     xattrs: xattrs::Writer<BufWriter<Writer<File>>>,
+    sums: Sums,
     cache: Option<cache::Writer<BufWriter<Writer<File>>>>,
     users: Names,
     links: HashMap<(u64, u64), Linked>,
@@ -204,7 +212,7 @@ pub struct Book<'a> {
 }
 
 /// A book that was written to its end: what it holds, and its sha256.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Closed {
     /// What the manifest holds.
     pub totals: mtree::Totals,
@@ -212,10 +220,17 @@ pub struct Closed {
     pub manifest: Digest,
     /// Of the attributes.
     pub xattrs: Digest,
+    /// Has a line for each stored file, and none yet for the files beside `data/`.
+    pub sums: Sums,
 }
 
 fn bad(name: &'static str) -> impl Fn(std::io::Error) -> Error {
     move |source| Error::Book { name, source }
+}
+
+/// Each of them grows by a hundred bytes and more for every file.
+fn buffered(file: File, path: PathBuf) -> BufWriter<Writer<File>> {
+    BufWriter::with_capacity(1 << 16, Writer::new(file, path))
 }
 
 impl<'a> Book<'a> {
@@ -228,13 +243,14 @@ impl<'a> Book<'a> {
     ) -> Result<Self, Error> {
         let file = |name: &'static str| {
             let at = At { dir: std::sync::Arc::new(draft.try_clone()?), name: name.into() };
-            copier::new_file(&at, owner).map(|file| BufWriter::new(Writer::new(file, draft.join(name))))
+            copier::new_file(&at, owner).map(|file| buffered(file, draft.join(name)))
         };
         Ok(Self {
             mtree: mtree::Writer::new(file(names::MANIFEST)?).map_err(bad(names::MANIFEST))?,
             xattrs: xattrs::Writer::new(file(names::XATTRS)?),
+            sums: sums::Writer::new(file(names::SUMS)?),
             cache: cache
-                .map(|file| cache::Writer::new(BufWriter::new(Writer::new(file, "cache.new"))))
+                .map(|file| cache::Writer::new(buffered(file, "cache.new".into())))
                 .transpose()
                 .map_err(bad("cache.new"))?,
             users: Names::load(),
@@ -248,13 +264,16 @@ impl<'a> Book<'a> {
     /// Writes slots until no more come.
     pub fn write_all(&mut self, slots: Receiver<Vec<Slot>>, counts: &mut Counts) -> Result<(), Error> {
         for slot in slots.into_iter().flatten() {
-            let record = match slot {
-                Slot::Ready(record) => record,
-                Slot::Pending(reply) => reply
-                    .recv()
-                    .map_err(|_| Error::Internal("a copying thread ended without an answer"))??,
-            };
-            self.write(record, counts)?;
+            let ended = |_| Error::Internal("a copying thread ended without an answer");
+            match slot {
+                Slot::Ready(record) => self.write(record, counts)?,
+                Slot::Pending(reply) => self.write(reply.recv().map_err(ended)??, counts)?,
+                Slot::Linking(reply, _) => {
+                    for record in reply.recv().map_err(ended)?? {
+                        self.write(record, counts)?;
+                    }
+                }
+            }
         }
         Ok(())
     }
@@ -322,7 +341,7 @@ impl<'a> Book<'a> {
             dir: std::sync::Arc::new(self.data.descend(&first.content[..slash])?),
             name: OsStr::from_bytes(&first.content[slash + 1..]).to_owned(),
         };
-        if !copier::link_or_copy(&from, stored, &first.record.known, self.owner)? {
+        if !linking::link_or_copy(&from, stored, &first.record.known, self.owner)? {
             // As many names as the file system allows: the copy takes over, here and in the cache.
             first.content = entry::stored_path(&path);
             first.record.known.stored_inode = stored.dir.stat(&stored.name)?.st_ino;
@@ -359,6 +378,7 @@ impl<'a> Book<'a> {
         if !attributes.is_empty() {
             self.xattrs.attributes(&entry.path, attributes).map_err(bad(names::XATTRS))?;
         }
+        self.sums.entry(&entry).map_err(bad(names::SUMS))?;
         self.item(&Item::Entry(entry))
     }
 
@@ -387,7 +407,7 @@ impl<'a> Book<'a> {
             let file = cache.into_inner().map_err(|e| bad("cache.new")(e.into_error()))?;
             file.sync()?;
         }
-        Ok(Closed { totals, manifest, xattrs })
+        Ok(Closed { totals, manifest, xattrs, sums: self.sums })
     }
 }
 
@@ -401,26 +421,30 @@ pub fn below_element(path: &[u8]) -> &[u8] {
 pub struct Slots {
     out: SyncSender<Vec<Slot>>,
     held: Vec<Slot>,
+    /// Records in them.
+    records: usize,
 }
 
 impl Slots {
-    /// So many go at a time.
+    /// So many records go at a time.
     const TOGETHER: usize = 64;
 
-    /// The way to a book, and its end for [`Book::write_all`]; some `waiting` slots may be on it.
+    /// The way to a book, and its end for [`Book::write_all`]; some `waiting` records may be on it.
     pub fn new(waiting: usize) -> (Self, Receiver<Vec<Slot>>) {
         let (out, slots) = sync_channel(waiting / Self::TOGETHER);
-        (Self { out, held: Vec::new() }, slots)
+        (Self { out, held: Vec::new(), records: 0 }, slots)
     }
 
     /// Sends a slot; an error means that the book was closed by an error of its own, which it tells.
     pub fn send(&mut self, slot: Slot) -> Result<(), Error> {
+        self.records += if let Slot::Linking(_, files) = &slot { *files } else { 1 };
         self.held.push(slot);
-        if self.held.len() < Self::TOGETHER { Ok(()) } else { self.flush() }
+        if self.records < Self::TOGETHER { Ok(()) } else { self.flush() }
     }
 
     /// Sends what is held back: to be called after the last one.
     pub fn flush(&mut self) -> Result<(), Error> {
+        self.records = 0;
         let held = std::mem::replace(&mut self.held, Vec::with_capacity(Self::TOGETHER));
         self.out.send(held).map_err(|_| Error::Internal("the book was closed"))
     }

@@ -213,7 +213,8 @@ impl Collecting<'_> {
         let walked =
             laps.time(tree::WALK, || walk_and_write(&mut self.streams, &settings, setting, &shared, counts));
         let (remarks, finishing) = walked?;
-        self.laps_of_walk(&laps, &remarks, finishing);
+        let read = shared.read.load(Ordering::Relaxed) > 0;
+        self.laps_of_walk(&laps, &remarks, (if read { tree::COPY } else { tree::WALK }, finishing));
         Ok(self.heed(element, remarks, &shared))
     }
 
@@ -271,10 +272,10 @@ impl Collecting<'_> {
         remarks.failures
     }
 
-    /// The walk itself, without what it waited for.
-    fn laps_of_walk(&mut self, laps: &Laps, remarks: &tree::Remarks, finishing: Duration) {
+    /// The walk itself, without what it waited for; what came after it counts for the phase that is named.
+    fn laps_of_walk(&mut self, laps: &Laps, remarks: &tree::Remarks, finishing: (&'static str, Duration)) {
         let mut waits = remarks.waits.clone();
-        waits.add(tree::COPY, finishing);
+        waits.add(finishing.0, finishing.1);
         let waited = waits.iter().map(|(_, wait)| wait).sum();
         laps.iter().for_each(|(phase, spent)| self.laps.add(phase, spent.saturating_sub(waited)));
         waits.iter().for_each(|(phase, wait)| self.laps.add(phase, wait));
@@ -377,6 +378,7 @@ fn walk_and_write(
             linked,
             owner: shared.owner,
             jobs,
+            batch: None,
             slots,
         };
         let walked = tree::walk(Path::new("/"), settings, &mut tools);

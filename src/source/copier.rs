@@ -1,7 +1,7 @@
 //! Threads that read changed files: each file once, copied and hashed in the same pass.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs::File,
     path::PathBuf,
     sync::{
@@ -19,6 +19,7 @@ use super::{
     cache::Known,
     collect::{Attributes, Error, FileRecord, LinkKey, Record},
     deltas::{Deltas, Making},
+    linking::{self, Batch},
 };
 use crate::{
     manifest::{Digest, delta, entry::Time},
@@ -34,7 +35,7 @@ use crate::{
 /// How often a file that changes while it is read is read again, before it is taken as it is.
 const ATTEMPTS: u32 = 3;
 /// Stored files are read-only for all, and closed to others.
-const STORED_MODE: u32 = 0o440;
+pub(super) const STORED_MODE: u32 = 0o440;
 /// The room is looked at after this many copied bytes.
 const ROOM_STEP: u64 = 64 << 20;
 
@@ -52,6 +53,11 @@ impl At {
     pub fn path(&self) -> PathBuf {
         self.dir.join(&self.name)
     }
+
+    /// Folder and name.
+    pub fn parts(&self) -> (&Dir, &OsStr) {
+        (&self.dir, &self.name)
+    }
 }
 
 /// A file to be read.
@@ -67,8 +73,15 @@ pub struct Job {
     pub previous: Option<(At, Known)>,
     /// When the file system of the original was last synced, before this read.
     pub synced: Time,
-    /// Where the result goes.
-    pub reply: SyncSender<Result<Record, Error>>,
+}
+
+/// What the threads are given, each with the way back of what comes of it.
+#[derive(Debug)]
+pub enum Work {
+    /// A file to be read.
+    Read(Job, SyncSender<Result<Record, Error>>),
+    /// Files to be linked.
+    Link(Batch, SyncSender<Result<Vec<Record>, Error>>),
 }
 
 /// What all copying threads share.
@@ -88,17 +101,25 @@ pub struct Shared<'a> {
     pub deltas: Option<&'a Deltas>,
 }
 
+const PIECE: u64 = 8 << 20;
+static XL: std::sync::LazyLock<std::sync::atomic::AtomicBool> = std::sync::LazyLock::new(|| std::env::var_os("HO_L").is_some().into());
+static XS: std::sync::LazyLock<std::sync::atomic::AtomicBool> = std::sync::LazyLock::new(|| std::env::var_os("HO_S").is_some().into());
+
 /// Works until no more jobs come.
-pub fn work(jobs: &crossbeam_channel::Receiver<Job>, shared: &Shared<'_>) {
-    for job in jobs {
-        let result = copy_file(&job, shared);
-        if job.reply.send(result).is_err() {
+pub fn work(jobs: &crossbeam_channel::Receiver<Work>, shared: &Shared<'_>) {
+    for work in jobs {
+        let taken = match work {
+            Work::Read(job, reply) => reply.send(copy_file(&job, shared)).is_ok(),
+            Work::Link(batch, reply) => reply.send(batch.link(shared)).is_ok(),
+        };
+        if !taken {
             return; // The book was closed by an error; it tells.
         }
     }
 }
 
-fn copy_file(job: &Job, shared: &Shared<'_>) -> Result<Record, Error> {
+/// Reads one file, and stores it.
+pub(super) fn copy_file(job: &Job, shared: &Shared<'_>) -> Result<Record, Error> {
     let failed = |e: sys::Error| Record::Failed { path: job.path.clone(), why: e.source.to_string() };
     let from = match open(&job.from) {
         Ok(file) => file,
@@ -108,6 +129,9 @@ fn copy_file(job: &Job, shared: &Shared<'_>) -> Result<Record, Error> {
     let to = new_file(&job.to, shared.owner)?;
     match copy_stable(job, shared, &from, &to) {
         Ok((stat, content, unstable)) => {
+            if XS.load(Ordering::Relaxed) && content.size > 0 && content.size < PIECE {
+                copy::begin_to_write(&to, 0, content.size);
+            }
             let attributes = match xattr::of_open(&from, &job.from.path()) {
                 Ok(attributes) => attributes,
                 Err(e) => {
@@ -115,10 +139,13 @@ fn copy_file(job: &Job, shared: &Shared<'_>) -> Result<Record, Error> {
                     return Ok(failed(e));
                 }
             };
-            link_if_same(job.previous.as_ref(), &job.to, content.sha256, shared.owner)?;
-            let stored = job.to.dir.stat(&job.to.name)?;
-            let found =
-                Found { content, stored_inode: stored.st_ino, attributes, unstable, synced: job.synced };
+            let linked =
+                linking::link_if_same(job.previous.as_ref(), &job.to, content.sha256, shared.owner)?;
+            let stored_inode = match linked {
+                Some(inode) => inode,
+                None => inode_of(&to, &job.to)?,
+            };
+            let found = Found { content, stored_inode, attributes, unstable, synced: job.synced };
             Ok(record(job.path.clone(), &stat, found))
         }
         Err(CopyError::Read(e)) => {
@@ -139,14 +166,23 @@ pub fn new_file(to: &At, owner: Option<(u32, u32)>) -> Result<File, Error> {
 #[track_caller]
 pub(super) fn make_file(to: &At, owner: Option<(u32, u32)>) -> sys::Result<File> {
     let file = to.dir.create_file(&to.name, STORED_MODE)?;
-    rustix::fs::fchmod(&file, Mode::from(STORED_MODE))
-        .map_err(|e| sys::Error::new("set the mode of", to.path(), e))?;
-    if let Some((uid, gid)) = owner {
+    // Mostly it is as it should be: the folders of a draft hand their group down, and a look costs less than a change.
+    let made = rustix::fs::fstat(&file).map_err(|e| sys::Error::new("look at", to.path(), e))?;
+    if made.st_mode & 0o7777 != STORED_MODE {
+        rustix::fs::fchmod(&file, Mode::from(STORED_MODE))
+            .map_err(|e| sys::Error::new("set the mode of", to.path(), e))?;
+    }
+    if let Some((uid, gid)) = owner.filter(|owner| *owner != (made.st_uid, made.st_gid)) {
         let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
         rustix::fs::fchown(&file, Some(uid), Some(gid))
             .map_err(|e| sys::Error::new("give away", to.path(), e))?;
     }
     Ok(file)
+}
+
+/// The inode of a file that was made.
+pub(super) fn inode_of(file: &File, at: &At) -> sys::Result<u64> {
+    rustix::fs::fstat(file).map(|stat| stat.st_ino).map_err(|e| sys::Error::new("look at", at.path(), e))
 }
 
 /// Opens a file for reading without changing its access time where we may.
@@ -205,7 +241,7 @@ fn base<'a>(job: &'a Job, shared: &Shared<'_>) -> Option<(File, &'a Known)> {
     if known.size < delta::SMALLEST / 2 {
         return None;
     }
-    Some((open_stored(at, known, shared.owner)?, known))
+    Some((linking::open_stored(at, known, shared.owner)?, known))
 }
 
 /// One pass over a file. Of a large one whose previous version is here, what changed is noted beside, and where the file
@@ -217,8 +253,14 @@ fn copy_once(
     shared: &Shared<'_>,
     path: &std::path::Path,
 ) -> Result<(copy::Content, Option<Making>), CopyError> {
+    let (mut copied, mut begun) = (0, 0);
     let mut seen = |bytes| {
         shared.progress.add_bytes(bytes);
+        copied += bytes;
+        if copied - begun >= PIECE && XL.load(Ordering::Relaxed) {
+            copy::begin_to_write(to, begun, copied - begun);
+            begun = copied;
+        }
         sys::signals::check()
     };
     // A clone is made at one instant and then hashed; without clones the copy and the hash are one pass.
@@ -285,82 +327,6 @@ pub(super) fn keep_reserve(shared: &Shared<'_>, to: &File, copied: u64) -> Resul
         )));
     }
     Ok(())
-}
-
-/// If the content is what it was, the copy is dropped and the stored file of before gets a further name.
-pub fn link_if_same(
-    previous: Option<&(At, Known)>,
-    to: &At,
-    sha256: [u8; 32],
-    owner: Option<(u32, u32)>,
-) -> Result<(), Error> {
-    let Some((previous, known)) = previous.filter(|(_, known)| known.digest.0 == sha256) else {
-        return Ok(());
-    };
-    let temporary =
-        At { dir: Arc::clone(&to.dir), name: format!(".handover-link-{}", known.stored_inode).into() };
-    if link_checked(previous, &temporary, known, owner)? {
-        durable::replace_draft(&temporary.dir, &temporary.name, &to.name)?;
-    }
-    Ok(())
-}
-
-/// Links a stored file of the generation before into the draft, and proves afterwards that it is what root remembers.
-///
-/// The transport user owns the folder that the stored file is in and may have put something else there. The new name
-/// lies in a folder that only we can reach: so what is seen there, after the link was made, cannot be exchanged any more.
-pub fn link_checked(previous: &At, to: &At, known: &Known, owner: Option<(u32, u32)>) -> Result<bool, Error> {
-    match previous.dir.link(&previous.name, &to.dir, &to.name) {
-        Ok(()) => {}
-        Err(e) if e.is_storage() => return Err(e.into()),
-        Err(_) => return Ok(false), // It is gone, or has as many names as it can have: the file is read again.
-    }
-    let same = is_remembered(&to.dir.stat(&to.name)?, known, owner);
-    if !same {
-        durable::unlink_draft(&to.dir, &to.name)?;
-    }
-    Ok(same)
-}
-
-/// Whether a stored file is the one that root remembers.
-fn is_remembered(stat: &Stat, known: &Known, owner: Option<(u32, u32)>) -> bool {
-    FileType::from_raw_mode(stat.st_mode).is_file()
-        && stat.st_mode & 0o7777 == STORED_MODE
-        && stat.st_uid == sys::users::euid()
-        && owner.is_none_or(|(_, gid)| stat.st_gid == gid)
-        && stat.st_ino == known.stored_inode
-        && u64::try_from(stat.st_size) == Ok(known.size)
-}
-
-/// Opens a stored file of the generation before, if it is the one that root remembers: what else the transport user may
-/// have put there is not read.
-pub fn open_stored(at: &At, known: &Known, owner: Option<(u32, u32)>) -> Option<File> {
-    let file = open(at).ok()?;
-    let stat = rustix::fs::fstat(&file).ok()?;
-    is_remembered(&stat, known, owner).then_some(file)
-}
-
-/// Makes another name of a stored file of this draft; false if it has as many as the file system allows, and was copied.
-pub fn link_or_copy(from: &At, to: &At, known: &Known, owner: Option<(u32, u32)>) -> Result<bool, Error> {
-    match from.dir.link(&from.name, &to.dir, &to.name) {
-        Ok(()) => Ok(true),
-        Err(e) if e.errno() == Some(libc::EMLINK) => copy_stored(from, to, known, owner).map(|()| false),
-        Err(e) => Err(e.into()),
-    }
-}
-
-fn copy_stored(from: &At, to: &At, known: &Known, owner: Option<(u32, u32)>) -> Result<(), Error> {
-    let (file, copy) = (from.dir.open_file(&from.name)?, new_file(to, owner)?);
-    let copied = copy::hash_and_copy(&file, Some(&copy), &from.path(), &mut |_| sys::signals::check());
-    let content = copied.map_err(|e| match e {
-        CopyError::Read(e) | CopyError::Write(e) => Error::Sys(e),
-        CopyError::Interrupted(e) => Error::Interrupted(e),
-    })?;
-    if Digest(content.sha256) == known.digest {
-        return Ok(());
-    }
-    let why = std::io::Error::other("what was stored a moment ago is not what was read: look at the disk");
-    Err(sys::Error::new("copy", from.path(), why).into())
 }
 
 /// What was found in a file that was read.

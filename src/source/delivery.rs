@@ -206,9 +206,9 @@ impl<'a> Delivery<'a> {
         point: &HandoverPoint,
         state: &mut State,
         draft: Draft,
-        collection: &Collection,
+        collection: Collection,
     ) -> Result<Collected, Error> {
-        let setup = self.setup;
+        let (setup, read) = (self.setup, collection.read);
         setup.progress.begin("sealing", 0, 0);
         let made = self.timed("checksums", |this| this.prepare(point, state, &draft, collection));
         let prepared = made.and_then(|generation| {
@@ -242,7 +242,7 @@ impl<'a> Delivery<'a> {
             }
         }
         state.make_valid(new)?;
-        Ok(collected(&generation, seal, collection.read))
+        Ok(collected(&generation, seal, read))
     }
 
     fn prepare(
@@ -250,11 +250,11 @@ impl<'a> Delivery<'a> {
         point: &HandoverPoint,
         state: &State,
         draft: &Draft,
-        collection: &Collection,
+        collection: Collection,
     ) -> Result<Generation, Error> {
-        let setup = self.setup;
+        let (setup, totals) = (self.setup, collection.book.totals);
         let names = Draftable { source: &setup.config.name, id: draft.id(), channel: self.channel };
-        let sha256 = seal::write(draft.dir(), &names, &collection.book, point.new_file_owner())?;
+        let sha256 = seal::write(draft.dir(), &names, collection.book, point.new_file_owner())?;
         Ok(Generation {
             format: generation::FORMAT,
             id: draft.id().clone(),
@@ -267,11 +267,11 @@ impl<'a> Delivery<'a> {
             finished: (setup.clock)(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             previous: state.facts().last.clone(),
-            entries: collection.book.totals.entries,
-            files: collection.book.totals.files,
-            bytes: collection.book.totals.bytes,
+            entries: totals.entries,
+            files: totals.files,
+            bytes: totals.bytes,
             sha256,
-            elements: collection.elements.clone(),
+            elements: collection.elements,
             drill: drilled::read(setup.state.parent().unwrap_or(setup.state))?.map(|noted| noted.drill),
             config: setup.config_text.to_owned(),
         })

@@ -15,6 +15,7 @@ use super::{
     cache::Known,
     collect::Error,
     copier::{self, At},
+    linking,
 };
 use crate::{
     manifest::{
@@ -110,7 +111,7 @@ impl Deltas {
         let Some((before, known)) = previous.filter(|(_, known)| known.digest.0 != content.sha256) else {
             return Ok(());
         };
-        let Some(base) = copier::open_stored(before, known, self.owner) else { return Ok(()) };
+        let Some(base) = linking::open_stored(before, known, self.owner) else { return Ok(()) };
         let Some(mut making) = self.begin(known, content.size)? else { return Ok(()) };
         let new = stored.dir.open_file(&stored.name)?;
         match making.compare(&new, &base, &stored.path()) {

@@ -16,6 +16,7 @@ use super::{
     collect::{Error, FileRecord, Record},
     copier::{self, At},
     deltas::Deltas,
+    linking,
 };
 use crate::{
     config::{Dump, Element, Output},
@@ -87,7 +88,7 @@ pub fn collect(element: &Element, dump: &Dump, tools: &Tools<'_>) -> Result<Reco
     if let Some(deltas) = tools.deltas {
         deltas.compare(&to, tools.previous.as_ref(), &content)?;
     }
-    copier::link_if_same(tools.previous.as_ref(), &to, content.sha256, tools.owner)?;
+    linking::link_if_same(tools.previous.as_ref(), &to, content.sha256, tools.owner)?;
     let stored = to.dir.stat(&to.name)?;
     Ok(Record::File(Box::new(record(path_of(element, dump), content, stored.st_ino, tools.now))))
 }

@@ -11,6 +11,7 @@ mod dump;
 mod grants;
 pub mod home;
 pub mod life;
+pub mod linking;
 pub mod logs;
 mod packing;
 pub mod run;

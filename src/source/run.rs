@@ -253,7 +253,7 @@ fn collect(
         delivery.find(Finding::new(Kind::Failed, id.as_str(), text).with_fix(fix));
         return Ok(None);
     }
-    let published = delivery.publish(point, state, draft, &collection)?;
+    let published = delivery.publish(point, state, draft, collection)?;
     setup.progress.begin("tidying", 0, 0);
     // It is handed over, whatever becomes of the tidying: that is a finding of its own.
     let cleared = point.clear_rejected(rejections, (setup.clock)()).map_err(Error::from);

@@ -1,8 +1,8 @@
 //! The walk over an element's paths, in the order of the manifest.
 //!
 //! Folders are opened once, by handle, following no link; three of them go down together: the original, its place in
-//! the draft, and its place in the generation before. Unchanged files are linked on the way; changed ones are given to
-//! the copying threads, and the book receives them in the order of the walk.
+//! the draft, and its place in the generation before. Unchanged files are given to other threads to be linked, changed
+//! ones to be copied, and the book receives them in the order of the walk.
 
 mod inside;
 mod storing;
@@ -25,7 +25,8 @@ use self::inside::join;
 use super::{
     cache,
     collect::{Attributes, Error, Record, Slots},
-    copier::{At, Job},
+    copier::{At, Work},
+    linking::Batch,
 };
 use crate::{
     config,
@@ -76,8 +77,10 @@ pub struct Tools<'a> {
     pub linked: &'a mut HashSet<(u64, u64)>,
     /// Whom new files are given to.
     pub owner: Option<(u32, u32)>,
-    /// For files to be read.
-    pub jobs: crossbeam_channel::Sender<Job>,
+    /// For files to be read or linked.
+    pub jobs: crossbeam_channel::Sender<Work>,
+    /// Unchanged files of a folder, until they are handed on.
+    pub batch: Option<Batch>,
     /// For the book.
     pub slots: Slots,
 }
@@ -89,7 +92,7 @@ pub struct Remarks {
     pub failures: Vec<String>,
     /// What was left out on purpose.
     pub notes: Vec<String>,
-    /// What was waited for: file systems to be synced, and threads to be free for the next file.
+    /// What was waited for: file systems to be synced, and threads to be free for the next files.
     pub waits: Laps,
 }
 
@@ -187,7 +190,7 @@ fn walk_from(top: &Level, settings: &Settings<'_>, out: Out<'_, '_>) -> Result<R
         walk.ancestors(top, &targets)?;
     }
     if let Out::Tree(tools) = &mut walk.out {
-        tools.slots.flush()?;
+        tools.flush(&mut walk.remarks.waits)?;
     }
     Ok(walk.remarks)
 }
@@ -281,7 +284,7 @@ impl Walk<'_, '_> {
     fn down(&mut self, level: &Level, name: &OsStr) -> Result<Level, Error> {
         let from = level.from.open_dir_unseen(name)?;
         let path = join(&level.path, name);
-        let fits = entry::stored_path(&path) == path;
+        let fits = !entry::is_long(&path);
         let to = match (&level.to, fits) {
             (Some(to), true) => Some(Arc::new(to.ensure_dir(name, 0o750)?)),
             _ => None,

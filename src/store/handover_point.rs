@@ -27,6 +27,7 @@ pub mod decide;
 pub mod deltas;
 mod draft;
 mod gate_files;
+mod handing;
 mod hold;
 pub mod known;
 mod layout;

@@ -3,9 +3,12 @@
 use std::{cell::Cell, fs::File, num::NonZeroU64, os::unix::fs::FileExt as _, path::Path};
 
 use rustix::fs::SeekFrom;
-use sha2::{Digest as _, Sha256};
 
-use super::{Error, step::step};
+use super::{
+    Error,
+    hasher::{self, Hasher},
+    step::step,
+};
 
 /// Large enough that calls do not matter, small enough that a dozen threads do not either.
 const BUFFER: usize = 256 * 1024;
@@ -34,17 +37,18 @@ pub fn hash_and_copy(
     seen: &mut Seen<'_>,
 ) -> std::result::Result<Content, CopyError> {
     let looked = |e| CopyError::Read(Error::new("look at", path, e));
-    let mut hasher = Sha256::new();
+    let unhashed = |e| CopyError::Read(Error::new("hash", path, e));
     let mut buffer = BUFFERS.with(Cell::take);
     buffer.resize(BUFFER, 0);
     let (mut offset, mut written) = (0_u64, 0_u64);
     let stat = rustix::fs::fstat(from).map_err(looked)?;
     let mut size = u64::try_from(stat.st_size).unwrap_or(0);
+    let mut hasher = Hasher::new(size, BUFFER);
     // With a block for every byte there is no hole to look for: most files are small, and each look is a call.
     let solid = size > 0 && stat.st_blocks.unsigned_abs().saturating_mul(512) >= size;
     let mut next = if solid { Some((0, size)) } else { next_data(from, offset, path)? };
     while let Some((start, end)) = next {
-        hash_zeros(&mut hasher, start - offset, seen)?;
+        hash_zeros(&mut hasher, start - offset, path, seen)?;
         offset = start;
         while offset < end {
             let want = usize::try_from(end - offset).map_or(BUFFER, |left| left.min(BUFFER));
@@ -56,12 +60,12 @@ pub fn hash_and_copy(
             if n == 0 {
                 break;
             }
-            hasher.update(&buffer[..n]);
             if let Some(to) = to {
                 write_at(to, &buffer[..n], offset, path)
                     .map_err(|e| CopyError::Write(Error::new("write the copy of", path, e)))?;
                 written = offset + n as u64;
             }
+            buffer = hasher.take(buffer, n).map_err(unhashed)?;
             offset += n as u64;
             seen(n as u64)?;
         }
@@ -71,13 +75,13 @@ pub fn hash_and_copy(
     }
     BUFFERS.set(buffer);
     if size > offset {
-        hash_zeros(&mut hasher, size - offset, seen)?;
+        hash_zeros(&mut hasher, size - offset, path, seen)?;
         offset = size;
     }
     if let Some(to) = to.filter(|_| written != offset) {
         to.set_len(offset).map_err(|e| CopyError::Write(Error::new("write the copy of", path, e)))?;
     }
-    Ok(Content { size: offset, sha256: hasher.finalize().into() })
+    Ok(Content { size: offset, sha256: hasher.finish().map_err(unhashed)? })
 }
 
 /// Told the bytes of each step; may end the work.
@@ -118,33 +122,42 @@ pub fn hash_and_compare(
     path: &Path,
     seen: &mut Seen<'_>,
 ) -> std::result::Result<Content, CopyError> {
-    let (mut hasher, mut offset) = (Sha256::new(), 0_u64);
+    let looked = |e| CopyError::Read(Error::new("look at", path, e));
+    let unhashed = |e| CopyError::Read(Error::new("hash", path, e));
+    let length = u64::try_from(rustix::fs::fstat(from).map_err(looked)?.st_size).unwrap_or(0);
+    let (mut hasher, mut offset) = (Hasher::new(length, BUFFER), 0_u64);
     let (mut new, mut old) = (vec![0_u8; BUFFER], vec![0_u8; BUFFER]);
     let unwritten = |e| CopyError::Write(Error::new("write the copy of", path, e));
     loop {
         let read =
             read_full_at(from, &mut new, offset).map_err(|e| CopyError::Read(Error::new("read", path, e)))?;
         let bytes = &new[..read];
-        hasher.update(bytes);
         // A clone is what is written into, so it is what is compared with, whatever became of the base meanwhile.
         let before = if let Target::Clone(to) = target { to } else { comparison.base };
         let known = read_full_at(before, &mut old[..read], offset).ok();
         old[known.unwrap_or(0)..].fill(0);
+        // What is to be written, and not yet: as few calls as can be, and large pages of the file.
+        let mut run = 0..0;
         for (index, block) in bytes.chunks(comparison.block).enumerate() {
             let start = index * comparison.block;
-            let at = offset + start as u64;
             let differs = known.is_none() || *block != old[start..start + block.len()];
             if differs {
-                (comparison.changed)(at, block)?;
+                (comparison.changed)(offset + start as u64, block)?;
             }
-            match target {
-                Target::Clone(to) if differs => write_at(to, block, at, path).map_err(unwritten)?,
-                Target::New(to) if block.iter().any(|b| *b != 0) => {
-                    write_at(to, block, at, path).map_err(unwritten)?;
-                }
-                _ => {}
+            let wanted = match target {
+                Target::Nothing => false,
+                Target::Clone(_) => differs,
+                Target::New(_) => !hasher::is_zero(block),
+            };
+            if wanted && run.end == start {
+                run.end += block.len();
+            } else if wanted {
+                write_run(target, bytes, run, offset, path)?;
+                run = start..start + block.len();
             }
         }
+        write_run(target, bytes, run, offset, path)?;
+        new = hasher.take(new, read).map_err(unhashed)?;
         offset += read as u64;
         seen(read as u64)?;
         if read < BUFFER {
@@ -154,7 +167,26 @@ pub fn hash_and_compare(
     if let Target::New(to) | Target::Clone(to) = target {
         to.set_len(offset).map_err(unwritten)?;
     }
-    Ok(Content { size: offset, sha256: hasher.finalize().into() })
+    Ok(Content { size: offset, sha256: hasher.finish().map_err(unhashed)? })
+}
+
+/// Writes a part of the bytes that were read at `offset`, if it is not empty.
+#[track_caller]
+fn write_run(
+    target: Target<'_>,
+    bytes: &[u8],
+    run: std::ops::Range<usize>,
+    offset: u64,
+    path: &Path,
+) -> std::result::Result<(), CopyError> {
+    match target {
+        Target::New(to) | Target::Clone(to) if !run.is_empty() => {
+            let at = offset + run.start as u64;
+            write_at(to, &bytes[run], at, path)
+                .map_err(|e| CopyError::Write(Error::new("write the copy of", path, e)))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Bytes of a file that [`hash_and_patch`] has in memory.
@@ -315,6 +347,15 @@ pub fn write_at(to: &File, bytes: &[u8], offset: u64, path: &Path) -> std::io::R
     written
 }
 
+/// Has the system begin to write to the disk what was just written to a file: a sync later then waits for less. Nothing
+/// is lost where it does not.
+pub fn begin_to_write(file: &File, offset: u64, length: u64) {
+    let length = std::num::NonZero::new(length);
+    if rustix::fs::fadvise(file, offset, length, rustix::fs::Advice::DontNeed).is_err() {
+        // It is begun by the sync.
+    }
+}
+
 /// Shares the content of `from` with the new, empty file `to`, where the file system can: false where it cannot.
 pub fn share(from: &File, to: &File) -> bool {
     rustix::fs::ioctl_ficlone(to, from).is_ok()
@@ -367,14 +408,16 @@ fn next_data(file: &File, offset: u64, path: &Path) -> std::result::Result<Optio
 }
 
 fn hash_zeros(
-    hasher: &mut Sha256,
+    hasher: &mut Hasher,
     mut count: u64,
+    path: &Path,
     seen: &mut Seen<'_>,
 ) -> std::result::Result<(), CopyError> {
-    static ZEROS: [u8; 65536] = [0; 65536];
     while count > 0 {
-        let n = count.min(ZEROS.len() as u64);
-        hasher.update(&ZEROS[..usize::try_from(n).unwrap_or(0)]);
+        let n = count.min(BUFFER as u64);
+        hasher
+            .zeros(usize::try_from(n).unwrap_or(0))
+            .map_err(|e| CopyError::Read(Error::new("hash", path, e)))?;
         count -= n;
         seen(n)?;
     }
@@ -384,6 +427,7 @@ fn hash_zeros(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sha2::{Digest as _, Sha256};
     use std::os::unix::fs::MetadataExt as _;
 
     #[test]

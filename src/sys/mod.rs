@@ -8,6 +8,7 @@ pub mod copy;
 pub mod dir;
 pub mod durable;
 mod error;
+mod hasher;
 pub mod holders;
 pub mod laps;
 pub mod limits;

@@ -52,20 +52,36 @@ fn by_handle(dir: &Dir, name: &OsStr) -> PathBuf {
 type List<'a> = &'a dyn Fn(&mut [u8]) -> rustix::io::Result<usize>;
 type Get<'a> = &'a dyn Fn(&[u8], &mut [u8]) -> rustix::io::Result<usize>;
 
-/// Linux gives neither a longer list of names nor a longer value, so nothing has to be asked twice.
+/// Linux gives neither a longer list of names nor a longer value.
 const MOST: usize = 64 * 1024;
+/// Most files have no attributes or few; the kernel clears as much memory as it is asked to fill.
+const FEW: usize = 1024;
+
+/// Asks with a small buffer first, and once more with one that is always large enough.
+fn ask(
+    buffer: &mut Vec<u8>,
+    call: &dyn Fn(&mut [u8]) -> rustix::io::Result<usize>,
+) -> rustix::io::Result<usize> {
+    match call(buffer) {
+        Err(Errno::RANGE) => {
+            buffer.resize(MOST, 0);
+            call(buffer)
+        }
+        other => other,
+    }
+}
 
 fn all(list: List<'_>, get: Get<'_>, path: &Path) -> Result<Vec<Attribute>> {
     let failed = |e| Error::new("read the attributes of", path, e);
-    let mut buffer = vec![0; MOST];
-    let names = match list(&mut buffer) {
+    let mut buffer = vec![0; FEW];
+    let names = match ask(&mut buffer, list) {
         Ok(size) => buffer[..size].to_vec(),
         Err(Errno::OPNOTSUPP) => Vec::new(),
         Err(e) => return Err(failed(e)),
     };
     let mut found = Vec::new();
     for name in names.split(|b| *b == 0).filter(|name| !name.is_empty()) {
-        match get(name, &mut buffer) {
+        match ask(&mut buffer, &|buffer| get(name, buffer)) {
             Ok(size) => found.push((name.to_vec(), buffer[..size].to_vec())),
             // Taken away between the list and the look, or listed by a file system that does not give it out.
             Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
@@ -98,6 +114,23 @@ mod tests {
             assert_eq!(of_name(&dir, "link").unwrap(), [(b"trusted.own".to_vec(), b"1".to_vec())]);
             assert_eq!(of_open(&file, &path).unwrap(), expected);
         }
+    }
+
+    #[test]
+    fn attributes_that_are_many_and_long_come_back_whole() {
+        let folder = tempfile::tempdir_in(".").unwrap();
+        let dir = Dir::open(folder.path()).unwrap();
+        let file = dir.create_file("file", 0o600).unwrap();
+        let path = dir.join("file");
+        let long = |n: usize| format!("user.{}{n}", "n".repeat(200)).into_bytes();
+        for n in 0..7 {
+            set_on_open(&file, &path, &long(n), &[7; 300]).unwrap();
+        }
+        let found = of_open(&file, &path).unwrap();
+        assert_eq!(found, (0..7).map(|n| (long(n), vec![7; 300])).collect::<Vec<_>>());
+        let one = dir.create_file("one", 0o600).unwrap();
+        set_on_open(&one, &dir.join("one"), b"user.long", &[7; 2000]).unwrap();
+        assert_eq!(of_open(&one, &path).unwrap(), [(b"user.long".to_vec(), vec![7; 2000])]);
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub(super) fn run(
     let made = made.and_then(|made| cursor.write_new(&state, delivery.started).map(|()| made));
     match made {
         Ok(Some(collection)) => {
-            let published = delivery.publish(&point, &mut state, draft, &collection)?;
+            let published = delivery.publish(&point, &mut state, draft, collection)?;
             again::clear(&point, &mut cursor, delivery.started)?;
             Ok(Some(published))
         }

@@ -49,12 +49,13 @@ impl Walk<'_, '_> {
 
     pub(super) fn child(&mut self, level: &Level, name: &OsStr, stat: &Stat) -> Result<(), Error> {
         let kind = FileType::from_raw_mode(stat.st_mode);
-        let original = level.from.join(name);
-        if self.exclude.matched(&original, kind.is_dir()).is_ignore() {
+        // The path is for patterns and remarks: of most files there is neither.
+        let original = || level.from.join(name);
+        if !self.exclude.is_empty() && self.exclude.matched(original(), kind.is_dir()).is_ignore() {
             return Ok(());
         }
         if name.as_bytes().starts_with(TEMPORARY.as_bytes()) {
-            let shown = show(original.as_os_str().as_bytes());
+            let shown = show(original().as_os_str().as_bytes());
             self.remarks.notes.push(format!("{shown} is what a restore replaced, and was left out"));
             return Ok(());
         }
@@ -63,7 +64,7 @@ impl Walk<'_, '_> {
             return self.emit(Record::TooLong { folder: level.path.clone() });
         }
         match kind {
-            FileType::Directory => self.child_folder(level, name, stat, &original),
+            FileType::Directory => self.child_folder(level, name, stat, &original()),
             FileType::RegularFile => self.file(level, name, stat, path),
             FileType::Socket => self.emit(Record::Socket(path)),
             FileType::Symlink => match level.from.read_link(name) {
@@ -156,14 +157,16 @@ impl Walk<'_, '_> {
 
     pub(super) fn entry(&mut self, entry: Entry, attributes: Attributes) -> Result<(), Error> {
         match &mut self.out {
-            Out::Tree(tools) => tools.slots.send(Slot::Ready(Record::Entry(entry, attributes))),
+            Out::Tree(tools) => {
+                tools.send(Slot::Ready(Record::Entry(entry, attributes)), &mut self.remarks.waits)
+            }
             Out::Told(to) => to(Met::Entry(entry, attributes)),
         }
     }
 
     fn emit(&mut self, record: Record) -> Result<(), Error> {
         match &mut self.out {
-            Out::Tree(tools) => tools.slots.send(Slot::Ready(record)),
+            Out::Tree(tools) => tools.send(Slot::Ready(record), &mut self.remarks.waits),
             Out::Told(to) => to(Met::Outside(record)),
         }
     }

@@ -1,4 +1,4 @@
-//! How a file of a tree is stored: linked where it is unchanged, given to the copying threads where not.
+//! How a file of a tree is stored: linked where it is unchanged, read where not; both by other threads.
 
 use std::{
     ffi::OsStr,
@@ -9,19 +9,20 @@ use std::{
 use crossbeam_channel::TrySendError;
 use rustix::fs::Stat;
 
-use super::{COPY, Level, Tools};
+use super::{COPY, Level, Tools, WALK};
 use crate::{
     manifest::entry::{self, Time},
     source::{
         cache::Known,
-        collect::{Attributes, Error, LinkKey, Record, Slot},
-        copier::{self, At, Found, Job},
+        collect::{Error, LinkKey, Record, Slot},
+        copier::{self, At, Job, Work},
+        linking::Batch,
     },
-    sys::{self, Dir, copy::Content, laps::Laps, xattr},
+    sys::{self, Dir, laps::Laps},
 };
 
 impl Tools<'_> {
-    /// Stores a file as itself: linked where it is unchanged, given to the copying threads where not.
+    /// Stores a file as itself: linked where it is unchanged, read where not.
     pub(super) fn store(
         &mut self,
         level: &Level,
@@ -30,39 +31,80 @@ impl Tools<'_> {
         path: Vec<u8>,
         waits: &mut Laps,
     ) -> Result<(), Error> {
-        let to = self.place(level.to.as_ref(), Some(self.data), &path, name)?;
-        let Some(to) = to else { return Err(Error::Internal("a file has no place in the draft")) };
         if let Some(key) = LinkKey::of(stat)
             && !self.linked.insert(key.id())
         {
-            return self.slots.send(Slot::Ready(Record::Twin { path, key, stored: to }));
+            let stored = self.place_in_draft(level, &path, name)?;
+            return self.send(Slot::Ready(Record::Twin { path, key, stored }), waits);
         }
         let known = match &mut self.cache {
             Some(cache) => cache.find(&path).map_err(|e| sys::Error::new("read", "cache", e))?,
             None => None,
         };
+        let afresh = !self.afresh.is_empty() && self.afresh.contains(&entry::stored_path(&path));
+        let known = known.filter(|_| !afresh);
+        let unchanged = known.as_ref().is_some_and(|known| is_unchanged(known, stat, synced));
+        let known = match (known, &level.previous, &level.to) {
+            (Some(known), Some(previous), Some(to)) if unchanged && !entry::is_long(&path) => {
+                if !self.batch.as_ref().is_some_and(|batch| batch.takes(&level.from)) {
+                    self.hand_on_batch(waits)?;
+                }
+                let begin = || Batch::new(&level.from, previous, to, synced);
+                self.batch.get_or_insert_with(begin).add(stat, known);
+                return Ok(());
+            }
+            (known, ..) => known,
+        };
+        let to = self.place_in_draft(level, &path, name)?;
         let stored_before = self.place(level.previous.as_ref(), self.previous, &path, name)?;
         let previous = known.and_then(|known| stored_before.map(|at| (at, known)));
-        let previous = previous.filter(|_| !self.afresh.contains(&entry::stored_path(&path)));
+        self.hand_on_batch(waits)?;
+        let previous = match previous {
+            Some((at, known)) if unchanged => {
+                let mut batch = Batch::of_one(&level.from, &at, &to, synced);
+                batch.add(stat, known);
+                self.batch = Some(batch);
+                return self.hand_on_batch(waits);
+            }
+            previous => previous,
+        };
         let from = At { dir: Arc::clone(&level.from), name: name.to_owned() };
-        if let Some((at, known)) = &previous
-            && is_unchanged(known, stat, synced)
-            && let Some(record) = take_unchanged(&from, &to, (at, known), stat, self.owner)?
-        {
-            return self.slots.send(Slot::Ready(record));
-        }
         let (reply, answer) = sync_channel(1);
-        let job = Job { path, from, to, previous, synced, reply };
-        self.hand_on(job, waits)?;
+        let job = Job { path, from, to, previous, synced };
+        self.hand_on(Work::Read(job, reply), COPY, waits)?;
         self.slots.send(Slot::Pending(answer))
     }
 
-    fn hand_on(&self, job: Job, waits: &mut Laps) -> Result<(), Error> {
-        let sent = match self.jobs.try_send(job) {
-            Err(TrySendError::Full(job)) => waits.time(COPY, || self.jobs.send(job).map_err(|_| ())),
+    /// Sends a slot to the book, after all that came before it.
+    pub(super) fn send(&mut self, slot: Slot, waits: &mut Laps) -> Result<(), Error> {
+        self.hand_on_batch(waits)?;
+        self.slots.send(slot)
+    }
+
+    /// Sends what is held back: to be called after the last one.
+    pub(super) fn flush(&mut self, waits: &mut Laps) -> Result<(), Error> {
+        self.hand_on_batch(waits)?;
+        self.slots.flush()
+    }
+
+    fn hand_on_batch(&mut self, waits: &mut Laps) -> Result<(), Error> {
+        let Some(batch) = self.batch.take() else { return Ok(()) };
+        let (files, (reply, answer)) = (batch.len(), sync_channel(1));
+        self.hand_on(Work::Link(batch, reply), WALK, waits)?;
+        self.slots.send(Slot::Linking(answer, files))
+    }
+
+    fn hand_on(&self, work: Work, phase: &'static str, waits: &mut Laps) -> Result<(), Error> {
+        let sent = match self.jobs.try_send(work) {
+            Err(TrySendError::Full(work)) => waits.time(phase, || self.jobs.send(work).map_err(|_| ())),
             other => other.map_err(|_| ()),
         };
         sent.map_err(|()| Error::Internal("the copying threads ended"))
+    }
+
+    fn place_in_draft(&self, level: &Level, path: &[u8], name: &OsStr) -> Result<At, Error> {
+        self.place(level.to.as_ref(), Some(self.data), path, name)?
+            .ok_or(Error::Internal("a file has no place in the draft"))
     }
 
     /// Where a file's content is: beside its folder, or in `.long/` of `data`.
@@ -73,10 +115,10 @@ impl Tools<'_> {
         path: &[u8],
         name: &OsStr,
     ) -> Result<Option<At>, Error> {
-        let stored = entry::stored_path(path);
-        if stored == path {
+        if !entry::is_long(path) {
             return Ok(folder.map(|dir| At { dir: Arc::clone(dir), name: name.to_owned() }));
         }
+        let stored = entry::stored_path(path);
         let name = OsStr::from_bytes(stored.strip_prefix(b".long/").unwrap_or(&stored)).to_owned();
         let Some(data) = data else { return Ok(None) };
         let ours = std::ptr::eq(data, self.data);
@@ -96,29 +138,4 @@ fn is_unchanged(known: &Known, stat: &Stat, synced: Time) -> bool {
         && (known.mtime, known.ctime) == (mtime, ctime)
         && copier::settled(mtime, synced)
         && copier::settled(ctime, synced)
-}
-
-/// Links an unchanged file's content; `None` where the stored file is not what root remembers.
-fn take_unchanged(
-    from: &At,
-    to: &At,
-    (previous, known): (&At, &Known),
-    stat: &Stat,
-    owner: Option<(u32, u32)>,
-) -> Result<Option<Record>, Error> {
-    let attributes = if known.plain {
-        Attributes::new()
-    } else {
-        // An unreadable attribute is told by the copying thread, which takes the file next.
-        let Ok(attributes) = xattr::of_name(&from.dir, &from.name) else { return Ok(None) };
-        attributes
-    };
-    if !copier::link_checked(previous, to, known, owner)? {
-        return Ok(None);
-    }
-    let content = Content { size: known.size, sha256: known.digest.0 };
-    // It stays settled: the sync that settled it is the one before it was read.
-    let synced = Time { seconds: i64::MAX, nanoseconds: 0 };
-    let found = Found { content, stored_inode: known.stored_inode, attributes, unstable: false, synced };
-    Ok(Some(copier::record(known.path.clone(), stat, found)))
 }

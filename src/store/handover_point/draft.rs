@@ -1,14 +1,10 @@
 //! A generation while it is collected, and the step that publishes it.
 
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
-
-use rustix::fs::{FileType, Stat};
-
-use super::{HandoverPoint, Owner, owned};
+use super::{HandoverPoint, Owner, handing, owned};
 use crate::{
     manifest::{Generation, GenerationId, Seal, names},
-    store::{Error, Result, walk::Cursor},
-    sys::{self, Dir, durable, laps::Laps, signals, users},
+    store::{Error, Result},
+    sys::{Dir, durable, laps::Laps, users},
 };
 
 /// A generation that is being collected, in `collecting/<id>/`: nobody else sees it. One that is neither sealed nor
@@ -40,9 +36,15 @@ impl HandoverPoint {
         let collecting = self.private()?.collecting.try_clone()?;
         let sync = durable::SyncHandle::open(&collecting)?;
         let dir = collecting.create_dir(id, 0o700)?;
+        let data = dir.create_dir(names::DATA, 0o700)?;
+        if let Some((_, gid)) = self.new_file_owner() {
+            // Files are made with the group that they need; the mode of every folder is set again when it is handed over.
+            data.give_to(users::euid(), gid)?;
+            data.set_mode(0o2700)?;
+        }
         Ok(Draft {
             id: id.clone(),
-            data: dir.create_dir(names::DATA, 0o700)?,
+            data,
             outgoing: self.outgoing.try_clone()?,
             owner: self.owner,
             new_file_owner: self.new_file_owner(),
@@ -105,53 +107,10 @@ impl Draft {
             generation.to_text().map_err(|e| damaged(format!("it cannot be written down: {e}")))?;
         owned::fill(&self.dir, names::GENERATION.as_ref(), text.as_bytes(), 0o440, self.new_file_owner)?;
         let mut laps = Laps::default();
-        laps.time("hand over", || self.hand_over())?;
+        laps.time("hand over", || handing::hand_over(&self.dir, self.owner, self.new_file_owner))?;
         laps.time("sync", || self.sync.sync())?;
         laps.time("publish", || durable::rename(&self.collecting, &self.id, &self.outgoing, &self.id))?;
         Ok((seal, laps))
-    }
-
-    /// Gives every folder to the transport user. Files stay as they are (they may be shared with other generations), so
-    /// they must already be what the transport user can read and not change.
-    fn hand_over(&self) -> Result<()> {
-        let mut cursor = Cursor::new(&self.dir)?;
-        let mut folders = vec![Vec::new()];
-        while let Some(path) = folders.pop() {
-            signals::check()?;
-            let dir = cursor.folder(&path)?;
-            for name in dir.names()? {
-                let stat = dir.stat(&name)?;
-                if FileType::from_raw_mode(stat.st_mode).is_dir() {
-                    let between: &[u8] = if path.is_empty() { b"" } else { b"/" };
-                    folders.push([&path[..], between, name.as_bytes()].concat());
-                } else {
-                    self.check_file(dir, &name, &stat)?;
-                }
-            }
-            if users::is_root() {
-                dir.give_to(self.owner.uid, self.owner.gid)?;
-            }
-            dir.set_mode(0o750)?;
-        }
-        Ok(())
-    }
-
-    fn check_file(&self, dir: &Dir, name: &OsStr, stat: &Stat) -> Result<()> {
-        let group = self.new_file_owner.map_or(stat.st_gid, |(_, gid)| gid);
-        let fits = FileType::from_raw_mode(stat.st_mode).is_file()
-            && stat.st_mode & 0o7777 == 0o440
-            && (stat.st_uid, stat.st_gid) == (users::euid(), group);
-        if fits {
-            return Ok(());
-        }
-        let why = format!(
-            "not a regular file of user {}, group {group}, mode 0440, but user {}, group {}, mode {:06o}",
-            users::euid(),
-            stat.st_uid,
-            stat.st_gid,
-            stat.st_mode
-        );
-        Err(sys::Error::new("seal", dir.join(name), std::io::Error::other(why)).into())
     }
 }
 
