@@ -102,8 +102,10 @@ pub struct Shared<'a> {
 }
 
 const PIECE: u64 = 8 << 20;
-static XL: std::sync::LazyLock<std::sync::atomic::AtomicBool> = std::sync::LazyLock::new(|| std::env::var_os("HO_L").is_some().into());
-static XS: std::sync::LazyLock<std::sync::atomic::AtomicBool> = std::sync::LazyLock::new(|| std::env::var_os("HO_S").is_some().into());
+static XL: std::sync::LazyLock<std::sync::atomic::AtomicBool> =
+    std::sync::LazyLock::new(|| std::env::var_os("HO_L").is_some().into());
+static XS: std::sync::LazyLock<std::sync::atomic::AtomicBool> =
+    std::sync::LazyLock::new(|| std::env::var_os("HO_S").is_some().into());
 
 /// Works until no more jobs come.
 pub fn work(jobs: &crossbeam_channel::Receiver<Work>, shared: &Shared<'_>) {
@@ -139,8 +141,7 @@ pub(super) fn copy_file(job: &Job, shared: &Shared<'_>) -> Result<Record, Error>
                     return Ok(failed(e));
                 }
             };
-            let linked =
-                linking::link_if_same(job.previous.as_ref(), &job.to, content.sha256, shared.owner)?;
+            let linked = linking::link_if_same(job.previous.as_ref(), &job.to, content.sha256, shared.owner)?;
             let stored_inode = match linked {
                 Some(inode) => inode,
                 None => inode_of(&to, &job.to)?,

@@ -3,6 +3,7 @@
 use std::{cell::Cell, fs::File, num::NonZeroU64, os::unix::fs::FileExt as _, path::Path};
 
 use rustix::fs::SeekFrom;
+use sha2::{Digest as _, Sha256};
 
 use super::{
     Error,
@@ -427,7 +428,6 @@ fn hash_zeros(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sha2::{Digest as _, Sha256};
     use std::os::unix::fs::MetadataExt as _;
 
     #[test]
