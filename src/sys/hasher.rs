@@ -136,7 +136,8 @@ mod tests {
 
     #[test]
     fn the_sum_is_the_same_in_either_thread() {
-        let expected: [u8; 32] = Sha256::digest([&[1_u8; 1000][..], &[0; 200_000], &[2; 999]].concat()).into();
+        let expected: [u8; 32] =
+            Sha256::digest([&[1_u8; 1000][..], &[0; 200_000], &[2; 999]].concat()).into();
         for length in [0, LONG] {
             let mut hasher = Hasher::new(length, 1000);
             assert_eq!(matches!(hasher, Hasher::Beside(_)), length >= LONG);
