@@ -101,12 +101,6 @@ pub struct Shared<'a> {
     pub deltas: Option<&'a Deltas>,
 }
 
-const PIECE: u64 = 8 << 20;
-static XL: std::sync::LazyLock<std::sync::atomic::AtomicBool> =
-    std::sync::LazyLock::new(|| std::env::var_os("HO_L").is_some().into());
-static XS: std::sync::LazyLock<std::sync::atomic::AtomicBool> =
-    std::sync::LazyLock::new(|| std::env::var_os("HO_S").is_some().into());
-
 /// Works until no more jobs come.
 pub fn work(jobs: &crossbeam_channel::Receiver<Work>, shared: &Shared<'_>) {
     for work in jobs {
@@ -131,9 +125,6 @@ pub(super) fn copy_file(job: &Job, shared: &Shared<'_>) -> Result<Record, Error>
     let to = new_file(&job.to, shared.owner)?;
     match copy_stable(job, shared, &from, &to) {
         Ok((stat, content, unstable)) => {
-            if XS.load(Ordering::Relaxed) && content.size > 0 && content.size < PIECE {
-                copy::begin_to_write(&to, 0, content.size);
-            }
             let attributes = match xattr::of_open(&from, &job.from.path()) {
                 Ok(attributes) => attributes,
                 Err(e) => {
@@ -254,14 +245,8 @@ fn copy_once(
     shared: &Shared<'_>,
     path: &std::path::Path,
 ) -> Result<(copy::Content, Option<Making>), CopyError> {
-    let (mut copied, mut begun) = (0, 0);
     let mut seen = |bytes| {
         shared.progress.add_bytes(bytes);
-        copied += bytes;
-        if copied - begun >= PIECE && XL.load(Ordering::Relaxed) {
-            copy::begin_to_write(to, begun, copied - begun);
-            begun = copied;
-        }
         sys::signals::check()
     };
     // A clone is made at one instant and then hashed; without clones the copy and the hash are one pass.

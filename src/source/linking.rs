@@ -60,7 +60,7 @@ impl Batch {
     }
 
     /// How many files.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.files.len()
     }
 

@@ -137,27 +137,21 @@ pub fn hash_and_compare(
         let before = if let Target::Clone(to) = target { to } else { comparison.base };
         let known = read_full_at(before, &mut old[..read], offset).ok();
         old[known.unwrap_or(0)..].fill(0);
-        // What is to be written, and not yet: as few calls as can be, and large pages of the file.
-        let mut run = 0..0;
         for (index, block) in bytes.chunks(comparison.block).enumerate() {
             let start = index * comparison.block;
+            let at = offset + start as u64;
             let differs = known.is_none() || *block != old[start..start + block.len()];
             if differs {
-                (comparison.changed)(offset + start as u64, block)?;
+                (comparison.changed)(at, block)?;
             }
-            let wanted = match target {
-                Target::Nothing => false,
-                Target::Clone(_) => differs,
-                Target::New(_) => !hasher::is_zero(block),
-            };
-            if wanted && run.end == start {
-                run.end += block.len();
-            } else if wanted {
-                write_run(target, bytes, run, offset, path)?;
-                run = start..start + block.len();
+            match target {
+                Target::Clone(to) if differs => write_at(to, block, at, path).map_err(unwritten)?,
+                Target::New(to) if !hasher::is_zero(block) => {
+                    write_at(to, block, at, path).map_err(unwritten)?;
+                }
+                _ => {}
             }
         }
-        write_run(target, bytes, run, offset, path)?;
         new = hasher.take(new, read).map_err(unhashed)?;
         offset += read as u64;
         seen(read as u64)?;
@@ -169,25 +163,6 @@ pub fn hash_and_compare(
         to.set_len(offset).map_err(unwritten)?;
     }
     Ok(Content { size: offset, sha256: hasher.finish().map_err(unhashed)? })
-}
-
-/// Writes a part of the bytes that were read at `offset`, if it is not empty.
-#[track_caller]
-fn write_run(
-    target: Target<'_>,
-    bytes: &[u8],
-    run: std::ops::Range<usize>,
-    offset: u64,
-    path: &Path,
-) -> std::result::Result<(), CopyError> {
-    match target {
-        Target::New(to) | Target::Clone(to) if !run.is_empty() => {
-            let at = offset + run.start as u64;
-            write_at(to, &bytes[run], at, path)
-                .map_err(|e| CopyError::Write(Error::new("write the copy of", path, e)))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Bytes of a file that [`hash_and_patch`] has in memory.
@@ -346,15 +321,6 @@ pub fn write_at(to: &File, bytes: &[u8], offset: u64, path: &Path) -> std::io::R
         },
     )?;
     written
-}
-
-/// Has the system begin to write to the disk what was just written to a file: a sync later then waits for less. Nothing
-/// is lost where it does not.
-pub fn begin_to_write(file: &File, offset: u64, length: u64) {
-    let length = std::num::NonZero::new(length);
-    if rustix::fs::fadvise(file, offset, length, rustix::fs::Advice::DontNeed).is_err() {
-        // It is begun by the sync.
-    }
 }
 
 /// Shares the content of `from` with the new, empty file `to`, where the file system can: false where it cannot.

@@ -89,7 +89,7 @@ impl Tools<'_> {
 
     fn hand_on_batch(&mut self, waits: &mut Laps) -> Result<(), Error> {
         let Some(batch) = self.batch.take() else { return Ok(()) };
-        let (files, (reply, answer)) = (batch.len(), sync_channel(1));
+        let (files, (reply, answer)) = (batch.count(), sync_channel(1));
         self.hand_on(Work::Link(batch, reply), WALK, waits)?;
         self.slots.send(Slot::Linking(answer, files))
     }
