@@ -179,13 +179,8 @@ fn start_piece<'a>(
     let base = common_folder(files);
     let below = made_below(what.recv, base)?;
     let basis = below_bases(what.basis, base);
-    let receiver = rsync::Receiver {
-        relay: &what.tools.handover,
-        id: what.id,
-        basis: &basis,
-        compress,
-        batches,
-    };
+    let receiver =
+        rsync::Receiver { relay: &what.tools.handover, id: what.id, basis: &basis, compress, batches };
     let job = Job {
         tools: what.tools,
         args: receiver.args()?,
