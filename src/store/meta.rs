@@ -8,7 +8,7 @@ use std::{
 
 use rustix::fs::FileType;
 
-use super::{Error, Found, prove::FILE_MODE, staging::Place};
+use super::{Error, Found, ahead::ahead, prove::FILE_MODE, staging::Place};
 use crate::{
     manifest::{
         BadManifest, Channel, Digest, Generation, Limits, Seal,
@@ -200,15 +200,18 @@ fn copy(place: &Place, file: &'static str, expected: Digest) -> Result<()> {
 /// The items of the manifest in an open generation, without limits: it was read within them before.
 pub(super) fn items(dir: &Dir) -> super::Result<Items<'static, Error>> {
     let path = dir.join(names::MANIFEST);
-    let reader = mtree::Reader::new(BufReader::new(dir.open_file(names::MANIFEST)?), Limits::NONE);
-    Ok(Box::new(reader.map(move |item| item.map_err(|e| ours(e, &path)))))
+    let input = BufReader::with_capacity(BUFFER, dir.open_file(names::MANIFEST)?);
+    let open =
+        move || mtree::Reader::new(input, Limits::NONE).map(move |item| item.map_err(|e| ours(e, &path)));
+    Ok(ahead(|| Box::new(open())))
 }
 
 /// The same of a manifest that was read in full, and hashed, in this very run: a staged one, or that of its basis.
 pub(super) fn proven_items(dir: &Dir) -> super::Result<Items<'static, Error>> {
     let path = dir.join(names::MANIFEST);
     let input = BufReader::with_capacity(BUFFER, dir.open_file(names::MANIFEST)?);
-    Ok(Box::new(mtree::Reader::proven(input).map(move |item| item.map_err(|e| ours(e, &path)))))
+    let open = move || mtree::Reader::proven(input).map(move |item| item.map_err(|e| ours(e, &path)));
+    Ok(ahead(|| Box::new(open())))
 }
 
 /// What a broken manifest is that had been proven before: the system's fault, or damage.

@@ -21,6 +21,7 @@
 //! }
 //! ```
 
+mod ahead;
 pub mod anomaly;
 mod compare;
 pub mod condemned;

@@ -235,7 +235,7 @@ impl World {
             prover.received(&path);
         }
         prover.finish().unwrap();
-        match planned.check(&effort).unwrap().commit("vault", now, Default::default()).unwrap() {
+        match planned.check(None, &effort).unwrap().commit("vault", now, Default::default()).unwrap() {
             Committed::New(stored) | Committed::Already(stored) => stored,
         }
     }
