@@ -51,13 +51,15 @@ pub(super) fn share_out<T: InFolder, W: FnMut(T) -> Result<()> + Send>(
         let mut dealer = Dealer { hand: Vec::new(), hands, failed: &failed };
         let dealt = deal(&mut dealer).map(|()| dealer.send());
         drop(dealer);
-        let done = threads.into_iter().map(|thread| {
-            thread.join().unwrap_or_else(|_| {
+        let mut done: Result<()> = Ok(());
+        for thread in threads {
+            let one = thread.join().unwrap_or_else(|_| {
                 let why = std::io::Error::other("a thread ended with a mistake of handover itself");
                 Err(sys::Error::new("lay out the files of", "a generation", why).into())
-            })
-        });
-        done.fold(Ok(()), |outcome: Result<()>, one| outcome.and(one)).and(dealt)
+            });
+            done = done.and(one);
+        }
+        done.and(dealt)
     })
 }
 
