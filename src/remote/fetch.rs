@@ -134,8 +134,9 @@ pub fn run(open: Open<'_>, what: &Fetch<'_>, progress: &mut dyn Progress) -> Res
             while sessions.len() < AT_A_TIME
                 && let Some(files) = pieces.next()
             {
-                let seam: Vec<Vec<u8>> = last.last().into_iter().chain(files.first()).cloned().collect();
-                made_below(what.recv, common_folder(&seam))?;
+                if let (Some(last), Some(first)) = (last.last(), files.first()) {
+                    made_below(what.recv, common_folder(&[last.clone(), first.clone()]))?;
+                }
                 let how = How { compress: compression.next(), batches };
                 sessions.push(start_piece(what, files, how, &start)?);
                 last = files;
