@@ -227,9 +227,19 @@ impl Host {
         self.network.connect(self.id(), &names);
     }
 
-    /// Stops all its processes where they are.
+    /// Stops all its processes where they are. Docker gives that up now and then where they are busy ("unable to freeze"),
+    /// and leaves them as they were.
     pub fn pause(&self) {
-        self.network.runtime.block_on(self.container().pause()).unwrap();
+        let tries = 20;
+        for left in (0..tries).rev() {
+            match self.network.runtime.block_on(self.container().pause()) {
+                Ok(()) => return,
+                Err(e) if left == 0 || !e.to_string().contains("unable to freeze") => {
+                    panic!("{} cannot be paused: {e}", self.name)
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(100)),
+            }
+        }
     }
 
     /// Lets them go on.
