@@ -218,7 +218,7 @@ pub fn hash_and_patch<B: Blocks>(
 fn write_solid(to: &File, bytes: &[u8], offset: u64, path: &Path) -> std::io::Result<()> {
     let (mut from, mut end) = (0, 0);
     for block in bytes.chunks(HOLE) {
-        if is_zero(block) {
+        if hasher::is_zero(block) {
             if from < end {
                 write_at(to, &bytes[from..end], offset + from as u64, path)?;
             }
@@ -227,10 +227,6 @@ fn write_solid(to: &File, bytes: &[u8], offset: u64, path: &Path) -> std::io::Re
         end += block.len();
     }
     if from < end { write_at(to, &bytes[from..end], offset + from as u64, path) } else { Ok(()) }
-}
-
-fn is_zero(bytes: &[u8]) -> bool {
-    bytes.iter().all(|b| *b == 0)
 }
 
 /// Begins to write what a file has in memory to the disk, without waiting for it: the sync at the end waits for less then.
@@ -253,59 +249,6 @@ fn read_full_at(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<
         }
     }
     Ok(filled)
-}
-
-/// Makes the new, empty file `to` the same as the first `length` bytes of `from`, or all of it if it is shorter; nobody
-/// writes to that. Shared where the file system can, else copied with its holes.
-#[track_caller]
-pub fn clone_or_copy(
-    from: &File,
-    to: &File,
-    length: u64,
-    path: &Path,
-    seen: &mut Seen<'_>,
-) -> std::result::Result<(), CopyError> {
-    const PIECE: u64 = 8 << 20;
-    let size = rustix::fs::fstat(from).map_err(|e| CopyError::Read(Error::new("look at", path, e)))?.st_size;
-    let size = u64::try_from(size).unwrap_or(0).min(length);
-    let unwritten = |e| CopyError::Write(Error::new("write the copy of", path, e));
-    if share(from, to) {
-        return to.set_len(size).map_err(unwritten);
-    }
-    for (start, end) in data_of(from, size, path)? {
-        let mut offset = start;
-        while offset < end {
-            let want = usize::try_from((end - offset).min(PIECE)).unwrap_or(BUFFER);
-            let n = copy_range(from, to, offset, want, path).map_err(unwritten)?;
-            if n == 0 {
-                break;
-            }
-            offset += n as u64;
-            seen(n as u64)?;
-        }
-    }
-    to.set_len(size).map_err(unwritten)
-}
-
-/// Copies some bytes to the same place in another file: in the kernel where it can. 0 at the end.
-#[track_caller]
-fn copy_range(from: &File, to: &File, offset: u64, want: usize, path: &Path) -> std::io::Result<usize> {
-    use rustix::io::Errno;
-    let (mut read, mut written) = (offset, offset);
-    let copied = step(
-        "copy",
-        || vec![path.to_path_buf()],
-        || rustix::fs::copy_file_range(from, Some(&mut read), to, Some(&mut written), want),
-    );
-    match copied {
-        Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            let mut buffer = vec![0; want.min(BUFFER)];
-            let n = read_full_at(from, &mut buffer, offset)?;
-            write_at(to, &buffer[..n], offset, path)?;
-            Ok(n)
-        }
-        other => Ok(other?),
-    }
 }
 
 /// Writes bytes of a copy of `path` at their place.
@@ -479,20 +422,6 @@ mod tests {
                 assert_eq!(content, Content { size: new.len() as u64, sha256: Sha256::digest(&new).into() });
             }
         }
-    }
-
-    #[test]
-    fn a_copy_that_is_no_clone_keeps_its_holes() {
-        let from = tempfile::tempfile_in(".").unwrap();
-        from.write_all_at(b"middle", 50_000_000).unwrap();
-        from.set_len(90_000_000).unwrap();
-        let to = tempfile::tempfile_in(".").unwrap();
-        clone_or_copy(&from, &to, u64::MAX, Path::new("from"), &mut |_| Ok(())).unwrap();
-        assert_eq!(to.metadata().unwrap().len(), 90_000_000);
-        assert!(to.metadata().unwrap().blocks() * 512 < 1_000_000, "holes were filled");
-        let mut bytes = [0; 6];
-        to.read_exact_at(&mut bytes, 50_000_000).unwrap();
-        assert_eq!(&bytes, b"middle");
     }
 
     /// Blocks of a few bytes at their offsets.
